@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+// RuntimeType is the name under which containerd clients ask for Quoin's shim;
+// containerd derives the binary's name from it.
+const RuntimeType = "io.containerd.quoin.v1"
+
+// ShimBinary is the name of the shim's executable.
+const ShimBinary = "containerd-shim-quoin-v1"
