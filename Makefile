@@ -1,0 +1,162 @@
+# Quoin's build. `make help` lists what it can do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-print-directory
+
+GO      ?= go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# Directories: what is installed, and what only this tree uses.
+BIN   := bin
+STOCK := $(BIN)/stock
+TOOLS := _cache/tools
+OUT   := _out
+
+CONTAINERD_VERSION := $(shell sed -n 's|^.*github.com/containerd/containerd/v2 v\([^ ]*\).*|\1|p' go.mod)
+
+# The nearest release tag, else the first release to come.
+VERSION  ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//'),0.1.0)
+REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)$(shell git diff --no-ext-diff --quiet HEAD 2>/dev/null || echo .m)
+
+CONFIG_PKG  := github.com/quoin-io/quoin/config
+VERSION_PKG := github.com/containerd/containerd/v2/version
+STAMP        = -X $(CONFIG_PKG).Version=$(VERSION) -X $(CONFIG_PKG).Revision=$(REVISION)
+# The daemon and its client also say which containerd they are made of.
+STAMP_CTRD   = $(STAMP) -X $(VERSION_PKG).Version=v$(CONTAINERD_VERSION)+quoin.$(subst +,-,$(VERSION)) \
+               -X $(VERSION_PKG).Revision=$(REVISION) -X $(VERSION_PKG).Package=github.com/quoin-io/quoin
+
+# -buildvcs=false: the revision is stamped above, and a clone that git distrusts
+# (another owner) must still build.
+BUILD_FLAGS := -trimpath -buildvcs=false
+
+PACKAGES ?= ./cmd/... ./config/... ./plugins/... ./shim/...
+# Restrict what is tested: make test-unit RUN=TestDrain PACKAGES=./shim/stdio
+INTEGRATION_PACKAGES ?= ./integration/...
+RUN      ?=
+FUZZTIME ?= 5s
+
+# What the test runner and the fuzzer's driver read.
+export GO PACKAGES INTEGRATION_PACKAGES RUN FUZZTIME
+export QUOIN_BIN   := $(CURDIR)/$(BIN)
+export QUOIN_STOCK := $(CURDIR)/$(STOCK)
+export TOOLS_DIR   := $(CURDIR)/$(TOOLS)
+export OUT_DIR     := $(CURDIR)/$(OUT)
+
+.ONESHELL:
+.PHONY: all build stock demo test test-unit test-integration lint bench fuzz \
+        setup install uninstall clean help FORCE
+
+all: build ## build everything into bin/ (the default)
+
+build: $(BIN)/quoind $(BIN)/containerd-shim-quoin-v1 $(BIN)/quoinctl $(BIN)/runc
+
+# Go decides by content what has to be built again, so these always run.
+FORCE:
+
+# CGO for containerd's btrfs snapshotter and PKCS#11 image decryption.
+$(BIN)/quoind $(BIN)/quoinctl: $(BIN)/%: FORCE
+	@echo "build $@"
+	CGO_ENABLED=1 $(GO) build $(BUILD_FLAGS) -tags urfave_cli_no_docs -ldflags '-s -w $(STAMP_CTRD)' -o $@ ./cmd/$*
+
+# One process a pod: static, no cgo, no grpc, no symbols, not PIE.
+$(BIN)/containerd-shim-quoin-v1: FORCE
+	@echo "build $@"
+	CGO_ENABLED=0 $(GO) build $(BUILD_FLAGS) -buildmode=exe -tags no_grpc -ldflags '-s -w $(STAMP)' -o $@ ./cmd/$(@F)
+
+# The OCI runtime, so that a fresh machine needs no package of it.
+$(BIN)/runc: FORCE
+	@echo "build $@"
+	tags=urfave_cli_no_docs
+	if pkg-config --exists libseccomp 2>/dev/null; then
+		tags+=,seccomp
+	else
+		echo "make: WARNING: no libseccomp headers (or no pkg-config): $@ is built WITHOUT seccomp and" >&2
+		echo "make: WARNING: refuses containers that have a seccomp profile. 'integration/setup.sh build' installs them." >&2
+	fi
+	CGO_ENABLED=1 $(GO) build -C integration/tools/runc $(BUILD_FLAGS) -tags "$$tags" -ldflags '-s -w' -o $(CURDIR)/$@ github.com/opencontainers/runc
+
+# Stock containerd with its release flags: the integration suite and the
+# benchmark run Quoin beside it. Its module pins the version.
+stock: $(STOCK)/containerd $(STOCK)/ctr $(STOCK)/containerd-shim-runc-v2 ## build stock containerd, its ctr and its shim into bin/stock/
+
+STOCK_MODULE := integration/tools/containerd
+STOCK_DEPS   := $(STOCK_MODULE)/go.mod $(STOCK_MODULE)/go.sum
+STOCK_PKG    := github.com/containerd/containerd/v2
+STOCK_STAMP  := -X $(VERSION_PKG).Version=v$(CONTAINERD_VERSION) -X $(VERSION_PKG).Package=$(STOCK_PKG)
+
+$(STOCK)/containerd $(STOCK)/ctr: $(STOCK)/%: $(STOCK_DEPS)
+	@echo "build $@"
+	CGO_ENABLED=1 $(GO) build -C $(STOCK_MODULE) $(BUILD_FLAGS) -buildmode=pie -tags urfave_cli_no_docs -ldflags '-s -w $(STOCK_STAMP)' -o $(CURDIR)/$@ $(STOCK_PKG)/cmd/$*
+
+$(STOCK)/containerd-shim-runc-v2: $(STOCK_DEPS)
+	@echo "build $@"
+	CGO_ENABLED=0 $(GO) build -C $(STOCK_MODULE) $(BUILD_FLAGS) -tags urfave_cli_no_docs,no_grpc -ldflags '-s -w -extldflags "-static" $(STOCK_STAMP)' -o $(CURDIR)/$@ $(STOCK_PKG)/cmd/$(@F)
+
+CHECK_MODULE := integration/tools/check
+$(TOOLS)/gotestsum: CHECK_PKG := gotest.tools/gotestsum
+$(TOOLS)/staticcheck: CHECK_PKG := honnef.co/go/tools/cmd/staticcheck
+$(TOOLS)/gotestsum $(TOOLS)/staticcheck: $(CHECK_MODULE)/go.mod $(CHECK_MODULE)/go.sum
+	@echo "build $@"
+	$(GO) build -C $(CHECK_MODULE) $(BUILD_FLAGS) -o $(CURDIR)/$@ $(CHECK_PKG)
+
+setup: ## install by apt what building and testing needs, and say what
+	@integration/setup.sh
+
+demo: ## build, then run a container through quoind and the shim, and show what happened
+	@integration/setup.sh build || echo "make: going on without libseccomp" >&2
+	$(MAKE) build
+	$(GO) run ./integration/demo
+
+test: setup ## unit tests with -race, then the integration suite (root; installs what it needs)
+	@$(MAKE) build stock $(TOOLS)/gotestsum
+	integration/suite.sh unit integration
+
+test-unit: $(TOOLS)/gotestsum ## only the unit tests, with -race
+	@integration/suite.sh unit
+
+test-integration: setup ## only the integration suite
+	@$(MAKE) build stock $(TOOLS)/gotestsum
+	integration/suite.sh integration
+
+lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, and the direction of imports
+	@integration/lint.sh
+
+bench: build stock ## Quoin beside stock containerd: a table, and JSON in _out/
+	@$(GO) run ./integration/bench
+
+fuzz: ## run every fuzz target for FUZZTIME (5s)
+	@integration/fuzz.sh
+
+# runc goes where only quoind looks for it: it must not shadow the machine's own.
+BINDIR     = $(DESTDIR)$(PREFIX)/bin
+LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/quoin
+SHAREDIR   = $(DESTDIR)$(PREFIX)/share/quoin
+UNITDIR    = $(DESTDIR)$(PREFIX)/lib/systemd/system
+EXAMPLES  := $(filter-out %.service,$(wildcard config/*.toml config/*.yaml config/*.json))
+
+install: build ## install under PREFIX (/usr/local), below DESTDIR
+	@install -d $(BINDIR) $(LIBEXECDIR) $(SHAREDIR) $(UNITDIR)
+	install -m 755 $(BIN)/quoind $(BIN)/containerd-shim-quoin-v1 $(BIN)/quoinctl $(BINDIR)/
+	install -m 755 $(BIN)/runc $(LIBEXECDIR)/
+	install -m 644 $(EXAMPLES) LICENSE $(SHAREDIR)/
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' config/quoind.service > $(UNITDIR)/quoind.service
+	chmod 644 $(UNITDIR)/quoind.service
+	echo "installed under $(DESTDIR)$(PREFIX)"
+
+uninstall: ## remove what install put there, and nothing else
+	@rm -f $(addprefix $(BINDIR)/,quoind containerd-shim-quoin-v1 quoinctl) $(LIBEXECDIR)/runc
+	rm -f $(addprefix $(SHAREDIR)/,$(notdir $(EXAMPLES)) LICENSE) $(UNITDIR)/quoind.service
+	for d in $(LIBEXECDIR) $(SHAREDIR); do
+		[ ! -d "$$d" ] || rmdir --ignore-fail-on-non-empty "$$d"
+	done
+
+clean: ## remove what the build and the tests made in this tree
+	@rm -rf $(BIN) _cache $(OUT)
+
+help: ## this list
+	@echo "usage: make [target] [VARIABLE=value]"
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do
+		printf '  %-18s %s\n' $$target "$$text"
+	done

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command quoinctl is ctr with Quoin's runtime and socket as its defaults.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/containerd/containerd/v2/cmd/ctr/app"
+)
+
+func main() {
+	if err := app.New().Run(context.Background(), os.Args); err != nil {
+		fmt.Fprintln(os.Stderr, "quoinctl:", err)
+		os.Exit(1)
+	}
+}
