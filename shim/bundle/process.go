@@ -71,12 +71,26 @@ func checkCwd(cwd string) error {
 	at := "/"
 	for part := range strings.SplitSeq(cwd, "/") {
 		at = path.Join(at, part)
-		for _, pattern := range []string{"/proc/*/fd", "/proc/*/cwd", "/proc/*/task/*/fd", "/proc/*/task/*/cwd"} {
-			if ok, _ := path.Match(pattern, at); ok {
-				return fmt.Errorf("process.cwd %q leads through a process's descriptors or working directory: %w",
-					cwd, errdefs.ErrInvalidArgument)
-			}
+		if leadsOut(at) {
+			return fmt.Errorf("process.cwd %q leads through a process's descriptors or working directory: %w",
+				cwd, errdefs.ErrInvalidArgument)
 		}
 	}
 	return nil
+}
+
+// leadsOut matches /proc/<pid>/fd, /proc/<pid>/cwd and the same of a thread.
+func leadsOut(dir string) bool {
+	rest, ok := strings.CutPrefix(dir, "/proc/")
+	if !ok {
+		return false
+	}
+	pid, rest, _ := strings.Cut(rest, "/")
+	if _, err := strconv.ParseUint(pid, 10, 32); err != nil && pid != "self" && pid != "thread-self" {
+		return false
+	}
+	if thread, ok := strings.CutPrefix(rest, "task/"); ok {
+		_, rest, _ = strings.Cut(thread, "/")
+	}
+	return rest == "fd" || rest == "cwd"
 }
