@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ctr
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/quoin-io/quoin/integration/harness"
+)
+
+func TestRunWithTerminal(t *testing.T) {
+	onBoth(t, func(t *testing.T, d *harness.Daemon) {
+		cmd := d.CLICommand(t, "run", "--rm", "--tty", "--runtime", d.Runtime, harness.BusyboxRef, harness.ID(t), "sh")
+		term := harness.Open(t, cmd, 93, 31)
+		// The answer differs from the echo of what is typed.
+		term.Type(t, "tty; stty size; echo an''swer\n")
+		term.Output.Await(t, "/dev/")
+		term.Output.Await(t, "31 93")
+		term.Output.Await(t, "answer")
+		term.Resize(t, 71, 23)
+		harness.Eventually(t, "the container sees the new size", func() string {
+			term.Type(t, "stty size\n")
+			if !strings.Contains(term.Output.String(), "23 71") {
+				return term.Output.String()
+			}
+			return ""
+		})
+		term.Type(t, "exit 5\n")
+		if code := term.AwaitExit(t); code != 5 {
+			t.Errorf("exit code %d, want 5", code)
+		}
+	})
+}
+
+func TestAttach(t *testing.T) {
+	onBoth(t, func(t *testing.T, d *harness.Daemon) {
+		id := harness.ID(t)
+		t.Cleanup(func() { d.Remove(t, id) })
+		// ctr wants a terminal of its own for --tty, even with --detach.
+		run := harness.Open(t, d.CLICommand(t, "run", "--detach", "--tty", "--runtime", d.Runtime, harness.BusyboxRef, id, "sh"), 80, 24)
+		if code := run.AwaitExit(t); code != 0 {
+			t.Fatalf("run --detach --tty: exit code %d: %s", code, run.Output)
+		}
+		term := harness.Open(t, d.CLICommand(t, "tasks", "attach", id), 101, 37)
+		term.Type(t, "echo hel''lo\n")
+		term.Output.Await(t, "hello")
+		harness.Eventually(t, "the container sees the window's size", func() string {
+			term.Type(t, "stty size\n")
+			if !strings.Contains(term.Output.String(), "37 101") {
+				return term.Output.String()
+			}
+			return ""
+		})
+		term.Type(t, "exit 3\n")
+		if code := term.AwaitExit(t); code != 3 {
+			t.Errorf("attach: exit code %d, want 3", code)
+		}
+	})
+}
+
+func TestExecWithTerminal(t *testing.T) {
+	onBoth(t, func(t *testing.T, d *harness.Daemon) {
+		id := harness.ID(t)
+		detached(t, d, id)
+		term := harness.Open(t, d.CLICommand(t, "tasks", "exec", "--tty", "--exec-id", "shell", id, "sh"), 66, 22)
+		term.Type(t, "tty; echo in''side\n")
+		term.Output.Await(t, "inside")
+		term.Output.Await(t, "/dev/")
+		// Ctrl-C reaches the foreground process and not the shell.
+		term.Type(t, "sleep 1000\n")
+		harness.Eventually(t, "sleep runs", func() string {
+			out := d.MustCLI(t, "tasks", "ps", id)
+			if strings.Count(strings.TrimSpace(out), "\n") != 3 {
+				return out
+			}
+			return ""
+		})
+		term.Type(t, "\x03")
+		term.Type(t, "echo sur''vived\n")
+		term.Output.Await(t, "survived")
+		term.Type(t, "exit 9\n")
+		if code := term.AwaitExit(t); code != 9 {
+			t.Errorf("exit code %d, want 9", code)
+		}
+	})
+}
