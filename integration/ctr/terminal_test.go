@@ -11,21 +11,17 @@ import (
 
 func TestRunWithTerminal(t *testing.T) {
 	onBoth(t, func(t *testing.T, d *harness.Daemon) {
-		cmd := d.CLICommand(t, "run", "--rm", "--tty", "--runtime", d.Runtime, harness.BusyboxRef, harness.ID(t), "sh")
+		id := harness.ID(t)
+		t.Cleanup(func() { d.Remove(t, id) })
+		cmd := d.CLICommand(t, "run", "--rm", "--tty", "--runtime", d.Runtime, harness.BusyboxRef, id, "sh")
 		term := harness.Open(t, cmd, 93, 31)
 		// The answer differs from the echo of what is typed.
-		term.Type(t, "tty; stty size; echo an''swer\n")
+		term.Type(t, "tty; echo an''swer\n")
 		term.Output.Await(t, "/dev/")
-		term.Output.Await(t, "31 93")
 		term.Output.Await(t, "answer")
+		awaitSize(t, term, "31 93")
 		term.Resize(t, 71, 23)
-		harness.Eventually(t, "the container sees the new size", func() string {
-			term.Type(t, "stty size\n")
-			if !strings.Contains(term.Output.String(), "23 71") {
-				return term.Output.String()
-			}
-			return ""
-		})
+		awaitSize(t, term, "23 71")
 		term.Type(t, "exit 5\n")
 		if code := term.AwaitExit(t); code != 5 {
 			t.Errorf("exit code %d, want 5", code)
@@ -45,13 +41,7 @@ func TestAttach(t *testing.T) {
 		term := harness.Open(t, d.CLICommand(t, "tasks", "attach", id), 101, 37)
 		term.Type(t, "echo hel''lo\n")
 		term.Output.Await(t, "hello")
-		harness.Eventually(t, "the container sees the window's size", func() string {
-			term.Type(t, "stty size\n")
-			if !strings.Contains(term.Output.String(), "37 101") {
-				return term.Output.String()
-			}
-			return ""
-		})
+		awaitSize(t, term, "37 101")
 		term.Type(t, "exit 3\n")
 		if code := term.AwaitExit(t); code != 3 {
 			t.Errorf("attach: exit code %d, want 3", code)
@@ -83,5 +73,18 @@ func TestExecWithTerminal(t *testing.T) {
 		if code := term.AwaitExit(t); code != 9 {
 			t.Errorf("exit code %d, want 9", code)
 		}
+	})
+}
+
+// awaitSize asks the shell in the terminal for its size until it is want: ctr
+// sends the size after the start.
+func awaitSize(t *testing.T, term *harness.Terminal, want string) {
+	t.Helper()
+	harness.Eventually(t, "the container sees the size "+want, func() string {
+		term.Type(t, "stty size\n")
+		if got := term.Output.String(); !strings.Contains(got, want) {
+			return got
+		}
+		return ""
 	})
 }
