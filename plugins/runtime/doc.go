@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package runtime owns the decoration of containerd's task runtime: every call
+// goes through it to containerd's own, and creations and deletions of tasks
+// are counted by runtime type and outcome. It does not start shims.
+package runtime

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/runtime"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+)
+
+// unknownType stands for the runtime type of tasks that were there before the
+// daemon was.
+const unknownType = "unknown"
+
+// Runtime is containerd's task runtime, decorated. Everything it answers is
+// what the inner one answers.
+type Runtime struct {
+	runtime.PlatformRuntime
+	counters *counters
+	// types remembers the runtime type of each task, since a deletion does
+	// not say it: taskKey to string.
+	types sync.Map
+}
+
+type taskKey struct{ namespace, id string }
+
+var _ runtime.PlatformRuntime = (*Runtime)(nil)
+
+func newRuntime(inner runtime.PlatformRuntime, counters *counters) *Runtime {
+	return &Runtime{PlatformRuntime: inner, counters: counters}
+}
+
+// Create creates a task through the runtime that opts names.
+func (r *Runtime) Create(ctx context.Context, id string, opts runtime.CreateOpts) (runtime.Task, error) {
+	task, err := r.PlatformRuntime.Create(ctx, id, opts)
+	label := typeLabel(opts.Runtime)
+	r.counters.creates.WithValues(label, outcome(err)).Inc()
+	if err == nil {
+		r.types.Store(keyOf(ctx, id), label)
+	}
+	return task, err
+}
+
+// Get returns a task, or an error of class NotFound.
+func (r *Runtime) Get(ctx context.Context, id string) (runtime.Task, error) {
+	task, err := r.PlatformRuntime.Get(ctx, id)
+	if errdefs.IsNotFound(err) {
+		// Its shim died: containerd dropped it without a call of Delete.
+		r.types.Delete(keyOf(ctx, id))
+	}
+	return task, err
+}
+
+// Delete deletes a task and returns how it exited.
+func (r *Runtime) Delete(ctx context.Context, id string) (*runtime.Exit, error) {
+	exit, err := r.PlatformRuntime.Delete(ctx, id)
+	key := keyOf(ctx, id)
+	label := unknownType
+	if known, ok := r.types.Load(key); ok {
+		label = known.(string)
+	}
+	r.counters.deletes.WithValues(label, outcome(err)).Inc()
+	if err == nil || errdefs.IsNotFound(err) {
+		r.types.Delete(key)
+	}
+	return exit, err
+}
+
+// pluginInfo is what containerd's introspection looks for, and the CRI plugin
+// through it.
+type pluginInfo interface {
+	PluginInfo(ctx context.Context, request any) (any, error)
+}
+
+// PluginInfo describes the runtime that the request names. An inner runtime
+// that cannot is an error of class NotImplemented.
+func (r *Runtime) PluginInfo(ctx context.Context, request any) (any, error) {
+	inner, ok := r.PlatformRuntime.(pluginInfo)
+	if !ok {
+		return nil, fmt.Errorf("task runtime %q describes no runtimes: %w", r.ID(), errdefs.ErrNotImplemented)
+	}
+	return inner.PluginInfo(ctx, request)
+}
+
+func keyOf(ctx context.Context, id string) taskKey {
+	namespace, _ := namespaces.Namespace(ctx) // without one the inner runtime refuses
+	return taskKey{namespace, id}
+}
