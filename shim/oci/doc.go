@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package oci runs an OCI runtime (runc, crun, youki, …) by exec: one process
+// per operation, which exits. It owns the runtime's command line, the deadline of
+// each call, the reading of what the runtime reports (log, pid file, output), the
+// classes of its errors, and the lowering of a spec's version for a runtime that
+// is too old to know it. It keeps no state of containers, reads no cgroups, and
+// reaps nothing but the runtime's own processes.
+//
+// # Why not containerd/go-runc
+//
+// go-runc builds the same command lines, but what is around them gets in the way:
+// its Monitor is a package global, where a library must not put its own; output
+// and stderr go to buffers without a limit; one log file is shared by calls that
+// may run at the same time; and a call ends when the runtime does, not when the
+// deadline passes. The command lines are the small part.
+//
+// # How a runtime is run
+//
+// Each call has a process group of its own and dies with the shim (PDEATHSIG, so
+// the thread that forked is locked for as long as the call lasts). A container's
+// init and its execs call setsid and are orphaned to the shim when the runtime
+// exits, so neither the group's end nor the death signal reaches them. Since
+// execve in a process ends its other threads, a shim that re-executes itself has
+// to wait for the calls in flight.
+//
+// When the deadline passes, the whole group gets SIGKILL at once: SIGTERM has no
+// meaning to runc or crun other than death, and a runtime that lives on after its
+// error was told would go on changing what the caller is about to clean up. Half
+// a container may be left: the caller follows up with a forced Delete. A runtime
+// that does not die (uninterruptible sleep in the kernel) is left behind, and the
+// call returns all the same.
+//
+// Output is captured in sealed memory files: they are bounded, need no
+// goroutine, and a grandchild that keeps one open holds nobody up.
+//
+// # Versions
+//
+// A runtime's version is asked for only when a spec has been refused. runc and
+// newer cruns never look at ociVersion, so for them it costs nothing; an old crun
+// costs one refused create (it refuses before it does anything) and one
+// --version per shim process, which Known remembers.
+package oci

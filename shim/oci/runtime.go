@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package oci
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/quoin-io/quoin/config"
+)
+
+// defaultBinary is looked up in PATH.
+const defaultBinary = "runc"
+
+// Children starts and waits for the processes of this package, so that whoever
+// reaps adopted orphans does not take them for such.
+type Children interface {
+	// Start is cmd.Start; the child is known before it could be seen as an orphan.
+	Start(*exec.Cmd) error
+	// Wait is cmd.Wait, and forgets the child.
+	Wait(*exec.Cmd) error
+}
+
+// Config of a Runtime.
+type Config struct {
+	// Binary is a name that is looked up in PATH, or a path. Empty means runc.
+	Binary string
+	// Root is the runtime's state directory, with the namespace. Empty leaves it
+	// to the runtime.
+	Root string
+	// SystemdCgroup makes the runtime ask systemd for the container's cgroup.
+	SystemdCgroup bool
+	// Bundle is the absolute path of the bundle. log.json is written there.
+	// Empty is allowed for Features and Version.
+	Bundle string
+	// Deadlines of the calls; a zero field means its default.
+	Deadlines config.Deadlines
+	// Children starts the processes. Nil means os/exec directly.
+	Children Children
+	// Known is what this process has learnt of runtimes, shared by its Runtimes.
+	// Nil means that this Runtime learns by itself.
+	Known *Known
+}
+
+// Runtime runs one OCI runtime on one bundle. It is safe for concurrent use; the
+// OCI runtime itself locks what must not run at the same time.
+type Runtime struct {
+	cfg   Config
+	known *Known
+}
+
+// Stdio are the standard streams of a container's process, handed to the runtime
+// as they are. Nil means /dev/null.
+type Stdio struct {
+	Stdin, Stdout, Stderr *os.File
+}
+
+// New checks the configuration. It starts nothing, and does not look for the
+// binary: one that is missing is reported by the call that needs it.
+//
+// Errors: errdefs.ErrInvalidArgument.
+func New(cfg Config) (*Runtime, error) {
+	if cfg.Binary == "" {
+		cfg.Binary = defaultBinary
+	}
+	if strings.ContainsRune(cfg.Binary, '/') && !filepath.IsAbs(cfg.Binary) {
+		return nil, fmt.Errorf("OCI runtime %q is neither a name nor an absolute path: %w", cfg.Binary, errdefs.ErrInvalidArgument)
+	}
+	if cfg.Bundle != "" && !filepath.IsAbs(cfg.Bundle) {
+		return nil, fmt.Errorf("bundle path %q is not absolute: %w", cfg.Bundle, errdefs.ErrInvalidArgument)
+	}
+	if cfg.Children == nil {
+		cfg.Children = plainChildren{}
+	}
+	cfg.Deadlines = withDefaults(cfg.Deadlines)
+	known := cfg.Known
+	if known == nil {
+		known = NewKnown()
+	}
+	return &Runtime{cfg: cfg, known: known}, nil
+}
+
+// Name of the runtime's binary as configured.
+func (r *Runtime) Name() string { return r.cfg.Binary }
+
+func withDefaults(d config.Deadlines) config.Deadlines {
+	def := config.DefaultDeadlines()
+	for _, f := range []struct{ have, def *time.Duration }{
+		{&d.Create, &def.Create}, {&d.Start, &def.Start}, {&d.Exec, &def.Exec}, {&d.Control, &def.Control},
+		{&d.Delete, &def.Delete}, {&d.Checkpoint, &def.Checkpoint},
+	} {
+		if *f.have == 0 {
+			*f.have = *f.def
+		}
+	}
+	return d
+}
+
+// plainChildren is os/exec for a process that reaps no orphans.
+type plainChildren struct{}
+
+func (plainChildren) Start(cmd *exec.Cmd) error { return cmd.Start() }
+func (plainChildren) Wait(cmd *exec.Cmd) error  { return cmd.Wait() }
