@@ -74,7 +74,7 @@ func startProcess(t *testing.T, path string) *starter {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		in.Close()
+		_ = cmd.Process.Kill() // an orderly end takes a second under the race detector
 		_ = cmd.Wait()
 	})
 	return &starter{cmd, in, bufio.NewReader(out)}
@@ -103,10 +103,10 @@ func shortDir(t *testing.T) string {
 // TestConcurrentListen lets processes race for one path, from nothing and over a
 // dead socket: always one listens and the others learn its address.
 func TestConcurrentListen(t *testing.T) {
-	const processes = 4
+	const processes = 8
 	for _, stale := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stale=%v", stale), func(t *testing.T) {
-			for range 2 {
+			for range 5 {
 				path := filepath.Join(shortDir(t), "x")
 				if stale {
 					leaveDead(t, path)
@@ -303,13 +303,32 @@ func TestListenWaitsForLock(t *testing.T) {
 		}
 		done <- err
 	}()
-	select {
-	case err := <-done:
-		t.Fatalf("did not wait: %v", err)
-	default:
+	for waiting := false; !waiting; runtime.Gosched() {
+		select {
+		case err := <-done:
+			t.Fatalf("did not wait: %v", err)
+		default:
+		}
+		waiting = lockAwaited(t, holder)
 	}
 	must(t, holder.Close())
 	must(t, <-done)
+}
+
+// lockAwaited tells whether somebody waits for the lock on f; the kernel marks
+// waiters by "->" below the lock's holder.
+func lockAwaited(t *testing.T, f *os.File) bool {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(f.Fd()), &st))
+	locks, err := os.ReadFile("/proc/locks")
+	must(t, err)
+	for line := range strings.Lines(string(locks)) {
+		if strings.Contains(line, "-> FLOCK") && strings.Contains(line, fmt.Sprintf(":%d ", st.Ino)) {
+			return true
+		}
+	}
+	return false
 }
 
 // TestSameUser connects as another user through a socket that lets everybody in.

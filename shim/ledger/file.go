@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// initFile is the runc shim's name for the record of a container's init.
+const initFile = "exit.json"
+
+// maxRecord bounds what is read, in bytes; ours have some 150.
+const maxRecord = 64 << 10
+
+// plainExec are the exec ids that are safe as part of a file's name. containerd
+// lets clients use no others and at most 76 characters (pkg/identifiers), but
+// whoever reaches the shim's socket can send any.
+var plainExec = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+// Record stores how a container's init ended. When it returns nil, the record is
+// whole on disk and every reader sees it; when it returns an error, an older
+// record stays as it was. The file has mode 0600 and is never written through a
+// link. An Exit that cannot be is errdefs.ErrInvalidArgument.
+//
+// The directory is not synced: a record has to survive the shim and the daemon,
+// while a machine that lost power has lost the container with it.
+func Record(bundle string, e Exit) error {
+	e.Exec = ""
+	return write(bundle, initFile, e)
+}
+
+// RecordExec stores how an exec ended, as Record does. Any id will do that is
+// not empty and that protobuf can carry, which is to say valid UTF-8.
+func RecordExec(bundle, id string, e Exit) error {
+	if id == "" || !utf8.ValidString(id) {
+		return fmt.Errorf("record exit of exec %q: its id is empty or not UTF-8: %w", id, errdefs.ErrInvalidArgument)
+	}
+	e.Exec = id
+	return write(bundle, execFile(id), e)
+}
+
+// Read returns the record of a container's init, written by this shim or the
+// runc shim. None is errdefs.ErrNotFound, a damaged one a CorruptError, a newer
+// one a VersionError.
+func Read(bundle string) (Exit, error) { return read(bundle, initFile, "") }
+
+// ReadExec returns the record of an exec, with Read's errors.
+func ReadExec(bundle, id string) (Exit, error) { return read(bundle, execFile(id), id) }
+
+// RemoveExec forgets an exec; one that has no record is no error.
+func RemoveExec(bundle, id string) error {
+	if err := os.Remove(filepath.Join(bundle, execFile(id))); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("remove exit record of exec %q: %w", id, err)
+	}
+	return nil
+}
+
+// execFile maps ids to names, different ids to different names: '@' is in no
+// plain id, so no id can pose as the hash of another.
+func execFile(id string) string {
+	if plainExec.MatchString(id) {
+		return "exit-" + id + ".json"
+	}
+	return fmt.Sprintf("exit@%x.json", sha256.Sum256([]byte(id)))
+}
+
+// write makes a new file beside the old one and renames it over that. All names
+// are resolved in the bundle once opened, and a rename replaces a link, not what
+// it points to.
+func write(bundle, name string, e Exit) error {
+	content, err := encode(e)
+	if err != nil {
+		return err
+	}
+	dir, err := unix.Open(bundle, unix.O_DIRECTORY|unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fail(bundle, name, os.NewSyscallError("open bundle", err))
+	}
+	defer unix.Close(dir)
+
+	temp := ".exit." + strconv.FormatUint(rand.Uint64(), 36)
+	fd, err := unix.Openat(dir, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fail(bundle, name, os.NewSyscallError("create", err))
+	}
+	err = fill(fd, content)
+	if err == nil {
+		err = os.NewSyscallError("rename", unix.Renameat(dir, temp, dir, name))
+	}
+	if err != nil {
+		_ = unix.Unlinkat(dir, temp, 0) // the first error tells more
+		return fail(bundle, name, err)
+	}
+	return nil
+}
+
+// fill writes, syncs and closes.
+func fill(fd int, content []byte) error {
+	defer unix.Close(fd)
+	for len(content) > 0 {
+		n, err := unix.Write(fd, content)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("write", err)
+		}
+		content = content[n:]
+	}
+	return os.NewSyscallError("fsync", unix.Fsync(fd))
+}
+
+func read(bundle, name, exec string) (Exit, error) {
+	path := filepath.Join(bundle, name)
+	// O_NONBLOCK: a FIFO in the record's place must not hold the reader.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return Exit{}, fmt.Errorf("no exit record %s: %w", path, errdefs.ErrNotFound)
+	case errors.Is(err, unix.ELOOP):
+		return Exit{}, &CorruptError{path, errors.New("it is a symbolic link")}
+	case err != nil:
+		return Exit{}, fmt.Errorf("read exit record: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return Exit{}, fmt.Errorf("read exit record: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return Exit{}, &CorruptError{path, fmt.Errorf("it is no file (%s)", info.Mode())}
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err != nil {
+		return Exit{}, fmt.Errorf("read exit record %s: %w", path, err)
+	}
+	if len(b) > maxRecord {
+		return Exit{}, &CorruptError{path, fmt.Errorf("more than %d bytes", maxRecord)}
+	}
+	return decode(b, path, exec)
+}
+
+func fail(bundle, name string, err error) error {
+	return fmt.Errorf("record exit in %s: %w", filepath.Join(bundle, name), err)
+}
