@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/containerd/containerd/v2/cmd/ctr/app"
+	"github.com/quoin-io/quoin/cmd/quoinctl/ctl"
 )
 
 func main() {
-	if err := app.New().Run(context.Background(), os.Args); err != nil {
+	if err := ctl.App().Run(context.Background(), os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "quoinctl:", err)
 		os.Exit(1)
 	}
