@@ -32,15 +32,24 @@ func reaperFor(t *testing.T) *Reaper {
 }
 
 // orphan starts a shell that leaves a background process to this subreaper and
-// ends; it returns the pid of what was left.
+// ends; it returns the pid of what was left. The script runs once the shell is
+// gone: until then the shell would reap it.
 func orphan(t *testing.T, r *Reaper, script string) int {
 	t.Helper()
-	cmd := exec.Command("/bin/sh", "-c", "("+script+") >/dev/null 2>&1 & echo $!")
+	rd, wr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wr.Close()
+	cmd := exec.Command("/bin/sh", "-c", "(read x <&3; "+script+") >/dev/null 2>&1 & echo $!")
+	cmd.ExtraFiles = []*os.File{rd}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Start(cmd); err != nil {
+	err = r.Start(cmd)
+	rd.Close()
+	if err != nil {
 		t.Fatal(err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
