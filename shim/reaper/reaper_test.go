@@ -100,11 +100,9 @@ func TestStrangerIsReaped(t *testing.T) {
 func TestFlightHoldsAStrangerUntilItEnds(t *testing.T) {
 	r := reaperFor(t)
 	f := r.Begin()
+	defer f.End()
 	pid := orphan(t, r, "exit 7")
 	eventually(t, "the orphan is dead", func() bool { return isZombie(pid) })
-	// A later stranger that no flight can claim is not held up by the first.
-	r.wake()
-
 	exits := make(chan Exit, 1)
 	if _, err := f.Claim(pid, func(e Exit) { exits <- e }); err != nil {
 		t.Fatal(err)
@@ -121,6 +119,7 @@ func TestFlightHoldsAStrangerUntilItEnds(t *testing.T) {
 func TestUnclaimedAfterFlightIsReaped(t *testing.T) {
 	r := reaperFor(t)
 	f := r.Begin()
+	defer f.End()
 	pid := orphan(t, r, "exit 7")
 	eventually(t, "the orphan is dead", func() bool { return isZombie(pid) })
 	f.End()
@@ -128,24 +127,18 @@ func TestUnclaimedAfterFlightIsReaped(t *testing.T) {
 	eventually(t, "it is reaped", func() bool { return !exists(pid) })
 }
 
-func TestStrangerBehindAHeldOneIsReaped(t *testing.T) {
+func TestStrangerBehindAnOwnedZombieIsReaped(t *testing.T) {
 	r := reaperFor(t)
-	late := orphan(t, r, "exec sleep 100")
-	f := r.Begin()
-	held := orphan(t, r, "exit 7")
-	eventually(t, "the first is dead", func() bool { return isZombie(held) })
-	r.mu.Lock()
-	r.strangers[late] = map[*Flight]struct{}{} // as if seen dead before the flight began
-	r.mu.Unlock()
-	if err := unix.Kill(late, unix.SIGKILL); err != nil {
+	cmd := exec.Command("/bin/true")
+	if err := r.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the later one is reaped", func() bool { return !exists(late) })
-	if !isZombie(held) {
-		t.Fatal("the held one is gone before its flight has ended")
+	eventually(t, "the command is dead", func() bool { return isZombie(cmd.Process.Pid) })
+	pid := orphan(t, r, "exit 7")
+	eventually(t, "the stranger is reaped", func() bool { return !exists(pid) })
+	if err := r.Wait(cmd); err != nil {
+		t.Fatalf("the command's exit was taken from it: %v", err)
 	}
-	f.End()
-	eventually(t, "the held one is reaped", func() bool { return !exists(held) })
 }
 
 func TestClaimSignalStatus(t *testing.T) {
