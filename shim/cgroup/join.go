@@ -101,7 +101,7 @@ func joinError(cgroupsPath, dir string, pid int, err error) error {
 		return fmt.Errorf("join cgroup %s: %s hands controllers to its children, so that cgroup v2 allows no process in it; name a cgroup below it, such as %s: %w",
 			cgroupsPath, dir, path.Join(cgroupsPath, "shims"), errdefs.ErrFailedPrecondition)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("join cgroup %s: %s is in a threaded subtree, which takes no process; name another cgroup: %w",
+		return fmt.Errorf("join cgroup %s: %s is beside a threaded cgroup, so that it takes no process; name another cgroup: %w",
 			cgroupsPath, dir, errdefs.ErrFailedPrecondition)
 	case errors.Is(err, unix.ESRCH):
 		return fmt.Errorf("join cgroup %s: no process %d: %w", cgroupsPath, pid, errdefs.ErrNotFound)

@@ -33,7 +33,7 @@ func (c *Cgroup) Kill(ctx context.Context, signal unix.Signal) error {
 	if signal != unix.SIGKILL {
 		return c.signal(ctx, pids, signal)
 	}
-	if err := c.killAll(ctx, pids); err != nil {
+	if err := c.killAll(ctx, pids, c.killFile()); err != nil {
 		return fmt.Errorf("kill the processes of %s: %w", c, err)
 	}
 	return nil
@@ -88,16 +88,27 @@ func (c *Cgroup) signal(ctx context.Context, pids []int, signal unix.Signal) err
 	return first
 }
 
-func (c *Cgroup) killAll(ctx context.Context, pids []int) error {
-	atomic := c.killFile()
+// killAll waits for all to end; sent says that cgroup.kill was written.
+func (c *Cgroup) killAll(ctx context.Context, pids []int, sent bool) error {
 	c.thawFrozen()
-	if atomic && c.mode == Unified {
-		err := waitEvents(ctx, c.unified, "populated", 0)
-		if gone(err) {
-			return nil
+	if !sent || c.mode != Unified {
+		if err := c.killEach(ctx, pids); err != nil {
+			return err
 		}
+	}
+	if c.mode != Unified {
+		return nil
+	}
+	// A process leaves cgroup.procs a moment before it leaves the cgroup.
+	if err := waitEvents(ctx, c.unified, "populated", 0); !gone(err) {
 		return err
 	}
+	return nil
+}
+
+// killEach goes over the processes until none is left. A process that has the
+// signal pending cannot fork, so each pass leaves fewer that can.
+func (c *Cgroup) killEach(ctx context.Context, pids []int) error {
 	for b := (backoff{}); len(pids) > 0; {
 		for _, pid := range pids {
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
