@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cri
+
+import (
+	"os"
+	"testing"
+
+	"github.com/quoin-io/quoin/integration/harness"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(harness.Main(m, harness.Core(harness.CNI, harness.Registry)...))
+}
