@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// asQuoind in the environment makes the test binary be quoind: the registry of
+// plugins is global, so each run of the daemon's command line is a process.
+const asQuoind = "QUOIND_TEST_AS_QUOIND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asQuoind) == "" {
+		os.Exit(m.Run())
+	}
+	app, err := App()
+	if err == nil {
+		err = app.Run(context.Background(), os.Args)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "quoind:", err)
+		os.Exit(1)
+	}
+}
+
+func quoindCommand(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asQuoind+"=1")
+	return cmd
+}
+
+// quoind runs the command line to its end.
+func quoind(t *testing.T, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	cmd := quoindCommand(t, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
