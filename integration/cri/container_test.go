@@ -62,7 +62,8 @@ func TestStopWithGrace(t *testing.T) {
 	t.Parallel()
 	n := node(t)
 	pod := n.RunPod(t, "stubborn")
-	m := pod.Run(t, "app", []string{"sh", "-c", "trap 'echo ignored' TERM; while :; do sleep 1000 & wait $!; done"})
+	m := pod.Run(t, "app", []string{"sh", "-c", "trap 'echo ignored' TERM; echo ready; while :; do sleep 1000 & wait $!; done"})
+	awaitLog(t, m, "ready")
 	began := time.Now()
 	if _, err := n.StopContainer(t.Context(), &cri.StopContainerRequest{ContainerId: m.ID, Timeout: 2}); err != nil {
 		t.Fatalf("stop: %v", err)

@@ -10,7 +10,9 @@ import (
 	"testing"
 
 	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/quoin-io/quoin/integration/harness"
@@ -22,7 +24,7 @@ func TestImages(t *testing.T) {
 	n := node(t)
 	address := harness.ServeRegistry(t)
 	ref := address + "/team/app:1"
-	push(t, n, address, ref)
+	push(t, n, ref)
 	mapRegistry(t, n, address)
 
 	spec := &cri.ImageSpec{Image: ref}
@@ -79,17 +81,26 @@ func listed(t *testing.T, n *harness.Node) []string {
 	return refs
 }
 
-// push puts the busybox image into the registry under another name.
-func push(t *testing.T, n *harness.Node, address, ref string) {
+// push puts an image into the registry and leaves nothing of it in the node.
+// It differs from busybox's: CRI removes all names of an image at once.
+func push(t *testing.T, n *harness.Node, ref string) {
 	t.Helper()
-	ctx := n.Context(t, harness.KubernetesNamespace)
-	image, err := n.Client().GetImage(ctx, harness.BusyboxRef)
+	busybox, err := harness.Busybox()
 	if err != nil {
 		t.Fatal(err)
 	}
+	app, err := harness.Image(busybox, nil, v1.Config{Env: []string{"PATH=/bin", "APP=1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := n.Import(t, "", ref, app)
+	ctx := n.Context(t, "")
 	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(docker.MatchAllHosts))})
 	if err := n.Client().Push(ctx, ref, image.Target(), containerd.WithResolver(resolver)); err != nil {
-		t.Fatalf("push to %s: %v", address, err)
+		t.Fatalf("push %s: %v", ref, err)
+	}
+	if err := n.Client().ImageService().Delete(ctx, ref, images.SynchronousDelete()); err != nil {
+		t.Fatalf("remove %s: %v", ref, err)
 	}
 }
 

@@ -24,61 +24,41 @@ import (
 	"github.com/quoin-io/quoin/integration/harness"
 )
 
-// executors are the two ways in which kubectl streams.
-var executors = map[string]func(string) (remotecommand.Executor, error){
-	"SPDY": func(address string) (remotecommand.Executor, error) {
-		parsed, err := url.Parse(address)
-		if err != nil {
-			return nil, err
-		}
-		return remotecommand.NewSPDYExecutor(&rest.Config{}, http.MethodPost, parsed)
-	},
-	"WebSocket": func(address string) (remotecommand.Executor, error) {
-		return remotecommand.NewWebSocketExecutor(&rest.Config{WrapTransport: withOrigin}, http.MethodGet, address)
-	},
+// executor streams as kubelet does on behalf of kubectl: over SPDY.
+func executor(t *testing.T, address string) remotecommand.Executor {
+	t.Helper()
+	parsed, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := remotecommand.NewSPDYExecutor(&rest.Config{}, http.MethodPost, parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
-
-// withOrigin sends the header without which CRI's streaming server refuses a
-// WebSocket.
-func withOrigin(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		r = r.Clone(r.Context())
-		r.Header.Set("Origin", "http://"+r.URL.Host)
-		return next.RoundTrip(r)
-	})
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestExecStreams(t *testing.T) {
 	t.Parallel()
 	n := node(t)
 	m := n.RunPod(t, "streams").Run(t, "app", sleep)
-	for name, executor := range executors {
-		t.Run(name, func(t *testing.T) {
-			r, err := n.Exec(t.Context(), &cri.ExecRequest{
-				ContainerId: m.ID, Cmd: []string{"sh", "-c", "cat; echo err >&2; exit 6"}, Stdin: true, Stdout: true, Stderr: true,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			e, err := executor(r.Url)
-			if err != nil {
-				t.Fatal(err)
-			}
-			input := strings.Repeat("streamed input\n", 10_000)
-			var stdout, stderr bytes.Buffer
-			err = e.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: strings.NewReader(input), Stdout: &stdout, Stderr: &stderr})
-			var code exec.CodeExitError
-			if !errors.As(err, &code) || code.Code != 6 {
-				t.Errorf("error %v, want exit code 6", err)
-			}
-			if stdout.String() != input || stderr.String() != "err\n" {
-				t.Errorf("stdout %d bytes instead of %d, stderr %q", stdout.Len(), len(input), &stderr)
-			}
-		})
+	r, err := n.Exec(t.Context(), &cri.ExecRequest{
+		ContainerId: m.ID, Cmd: []string{"sh", "-c", "cat; echo err >&2; exit 6"}, Stdin: true, Stdout: true, Stderr: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := strings.Repeat("streamed input\n", 10_000)
+	var stdout, stderr bytes.Buffer
+	err = executor(t, r.Url).StreamWithContext(t.Context(), remotecommand.StreamOptions{
+		Stdin: strings.NewReader(input), Stdout: &stdout, Stderr: &stderr,
+	})
+	var code exec.CodeExitError
+	if !errors.As(err, &code) || code.Code != 6 {
+		t.Errorf("error %v, want exit code 6", err)
+	}
+	if stdout.String() != input || stderr.String() != "err\n" {
+		t.Errorf("stdout %d bytes instead of %d, stderr %q", stdout.Len(), len(input), &stderr)
 	}
 }
 
@@ -101,10 +81,7 @@ func TestExecTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := executors["SPDY"](r.Url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := executor(t, r.Url)
 	keys, typist := io.Pipe()
 	screen := &harness.Output{}
 	size := make(sizes, 1)
@@ -140,34 +117,26 @@ func TestExecTerminal(t *testing.T) {
 func TestAttach(t *testing.T) {
 	t.Parallel()
 	n := node(t)
-	for name, executor := range executors {
-		t.Run(name, func(t *testing.T) {
-			m := n.RunPod(t, "attach"+strings.ToLower(name)).Run(t, "app",
-				[]string{"sh", "-c", "while read line; do echo got $line; done; echo end of input"},
-				func(c *cri.ContainerConfig) { c.Stdin, c.StdinOnce = true, true })
-			r, err := n.Attach(t.Context(), &cri.AttachRequest{ContainerId: m.ID, Stdin: true, Stdout: true, Stderr: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			e, err := executor(r.Url)
-			if err != nil {
-				t.Fatal(err)
-			}
-			stdout, stderr := &harness.Output{}, &harness.Output{}
-			ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
-			defer cancel()
-			err = e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: strings.NewReader("a\nb\n"), Stdout: stdout, Stderr: stderr})
-			if err != nil {
-				t.Errorf("attach: %v", err)
-			}
-			if got, want := stdout.String(), "got a\ngot b\nend of input\n"; got != want {
-				t.Errorf("output %q, want %q", got, want)
-			}
-			// StdinOnce: the end of the client's input is the container's.
-			if s := m.AwaitExit(t); s.ExitCode != 0 {
-				t.Errorf("exit code %d", s.ExitCode)
-			}
-		})
+	m := n.RunPod(t, "attach").Run(t, "app",
+		[]string{"sh", "-c", "while read line; do echo got $line; done; echo end of input"},
+		func(c *cri.ContainerConfig) { c.Stdin, c.StdinOnce = true, true })
+	r, err := n.Attach(t.Context(), &cri.AttachRequest{ContainerId: m.ID, Stdin: true, Stdout: true, Stderr: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr := &harness.Output{}, &harness.Output{}
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	err = executor(t, r.Url).StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: strings.NewReader("a\nb\n"), Stdout: stdout, Stderr: stderr})
+	if err != nil {
+		t.Errorf("attach: %v", err)
+	}
+	if got, want := stdout.String(), "got a\ngot b\nend of input\n"; got != want {
+		t.Errorf("output %q, want %q", got, want)
+	}
+	// StdinOnce: the end of the client's input is the container's.
+	if s := m.AwaitExit(t); s.ExitCode != 0 {
+		t.Errorf("exit code %d", s.ExitCode)
 	}
 }
 

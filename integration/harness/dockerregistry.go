@@ -32,6 +32,7 @@ func ServeRegistry(t testing.TB) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start docker-registry: %v", err)
 	}
+	Expect(cmd.Process.Pid)
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGKILL) // it has no state worth an orderly end
 		_ = cmd.Wait()

@@ -78,11 +78,15 @@ func worldLeftovers() []string {
 	})
 }
 
-// strangers are the processes that are neither the tests nor their daemons.
+// strangers are the processes that are not the tests, their daemons or other
+// servers of theirs.
 func strangers() []Process {
 	known := map[int]bool{1: true, os.Getpid(): true}
 	for _, d := range runningDaemons() {
 		known[d.PID()] = true
+	}
+	for _, pid := range expected() {
+		known[pid] = true
 	}
 	var found []Process
 	for _, p := range Processes() {

@@ -287,4 +287,3 @@ func Shims(id string) []Process {
 	}
 	return shims
 }
-

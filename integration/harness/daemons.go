@@ -8,12 +8,27 @@ import (
 	"testing"
 )
 
-// registry knows the daemons of the package: those that tests share, and all
-// of them, so that their processes are told from what is left behind.
+// registry knows the daemons of the package, those that tests share and all of
+// them, and the servers that tests started, so that their processes are told
+// from what is left behind.
 var registry struct {
-	mu     sync.Mutex
-	shared map[string]*Daemon
-	all    []*Daemon
+	mu      sync.Mutex
+	shared  map[string]*Daemon
+	all     []*Daemon
+	servers []int
+}
+
+// Expect says that a process is the test's own and not left behind.
+func Expect(pid int) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	registry.servers = append(registry.servers, pid)
+}
+
+func expected() []int {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	return slices.Clone(registry.servers)
 }
 
 // Shared returns the package's daemon of this spec, started on first use and
