@@ -48,10 +48,11 @@ func (e *Error) Unwrap() []error {
 func newError(binary, op, logged, stderr string, cause error) *Error {
 	e := &Error{Op: op, cause: cause}
 	var exit *exec.ExitError
+	ran := errors.As(cause, &exit)
 	switch {
 	case logged != "":
 		e.Message = logged
-	case !errors.As(cause, &exit):
+	case !ran:
 		e.Message = cause.Error() // it could not be started
 	case strings.TrimSpace(stderr) != "":
 		e.Message = strings.TrimSpace(stderr)
@@ -64,7 +65,7 @@ func newError(binary, op, logged, stderr string, cause error) *Error {
 	if len(e.Message) > maxMessage {
 		e.Message = strings.ToValidUTF8(e.Message[:maxMessage], "") + "…"
 	}
-	if exit != nil {
+	if ran {
 		e.class = classify(op, e.Message)
 	}
 	return e
