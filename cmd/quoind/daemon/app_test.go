@@ -75,7 +75,7 @@ func TestServes(t *testing.T) {
 	for _, p := range plugins.Plugins {
 		found[p.Type+"."+p.ID] = p.InitErr == nil
 	}
-	for _, uri := range []string{"io.quoin.runtime.v1.quoin", "io.containerd.runtime.v2.task", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"} {
+	for _, uri := range []string{"io.quoin.runtime.v1.quoin", "io.quoin.node.v1.cgroupdriver", "io.containerd.runtime.v2.task", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"} {
 		if !found[uri] {
 			t.Errorf("plugin %s did not start", uri)
 		}

@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 func quoindCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asQuoind+"=1")
+	// The race detector would wait a second at the end of each process.
+	cmd.Env = append(os.Environ(), asQuoind+"=1", "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 

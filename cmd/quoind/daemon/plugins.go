@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 
+	"github.com/quoin-io/quoin/plugins/cgroupdriver"
 	"github.com/quoin-io/quoin/plugins/runtime"
 )
 
@@ -18,12 +19,15 @@ import (
 // replaced or given other defaults.
 var decorators = map[string][]func(*plugin.Registration){
 	"io.containerd.runtime.v2.task": {runtime.Decorate},
+	"io.containerd.cri.v1.runtime":  {cgroupdriver.WrapCRI},
+	"io.containerd.shim.v1.manager": {cgroupdriver.WrapShims},
 }
 
 // assemble adds quoind's plugins to the registry, decorates containerd's, and
 // gives all of them quoind's defaults.
 func assemble() error {
 	runtime.Register()
+	cgroupdriver.Register()
 
 	settings, err := defaults()
 	if err != nil {
