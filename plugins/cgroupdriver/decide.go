@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroupdriver
+
+import (
+	"fmt"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/quoin-io/quoin/shim/cgroup"
+)
+
+// Setting is the driver key of the plugin's configuration table.
+type Setting string
+
+// Auto leaves the decision to the rules; "systemd" and "cgroupfs" make it.
+const Auto Setting = "auto"
+
+// Decision is the node's cgroup driver and how it came about.
+type Decision struct {
+	// Driver is cgroup.Systemd or cgroup.Cgroupfs.
+	Driver cgroup.Driver `json:"driver"`
+	// Setting is what the configuration asked for.
+	Setting Setting `json:"setting"`
+	// Reasons say what decided, the decisive one first.
+	Reasons []string `json:"reasons"`
+	// Warnings say what somebody should put right.
+	Warnings []string `json:"-"`
+	// SystemdDir says that /run/systemd/system is a directory: what CRI goes
+	// by when its configuration does not tell the driver.
+	SystemdDir bool `json:"-"`
+}
+
+func (d *Decision) settle(driver cgroup.Driver, reason string, args ...any) Decision {
+	d.Driver = driver
+	d.Reasons = append([]string{fmt.Sprintf(reason, args...)}, d.Reasons...)
+	return *d
+}
+
+func (d *Decision) warn(format string, args ...any) {
+	d.Warnings = append(d.Warnings, fmt.Sprintf(format, args...))
+}
+
+// decide applies the rules, the first that fits:
+//
+//  1. an explicit setting; if it cannot work, an error of class
+//     ErrFailedPrecondition that says why (ErrInvalidArgument: no such setting),
+//  2. the driver of the pods that are running: it never flips under them,
+//  3. what was decided earlier in this boot: kubelet asks only once,
+//  4. systemd, if it is booted, its manager answers in time and knows the unit
+//     that we run in, and, in a user namespace, if it is process 1 there,
+//  5. cgroupfs.
+//
+// Cgroup v1, alone or as hybrid, makes no difference but a warning. earlier is
+// nil when nothing is on record for this boot.
+func decide(setting Setting, f Facts, earlier *Decision) (Decision, error) {
+	d := Decision{Setting: setting, SystemdDir: f.SystemdDir}
+	if f.Mode == cgroup.Legacy || f.Mode == cgroup.Hybrid {
+		d.warn("the host uses cgroup v1 (%s), which kubelet refuses by default since 1.35: boot it with cgroup v2", f.Mode)
+	}
+	noSystemd := systemdObstacle(f)
+	switch setting {
+	case Setting(cgroup.Systemd), Setting(cgroup.Cgroupfs):
+		return decideExplicit(d, cgroup.Driver(setting), f, noSystemd)
+	case Auto, "":
+		d.Setting = Auto
+	default:
+		return Decision{}, fmt.Errorf("cgroup driver %q: write %q, %q or %q: %w", setting, Auto, cgroup.Systemd, cgroup.Cgroupfs, errdefs.ErrInvalidArgument)
+	}
+	if pods := f.runningPods(); pods != cgroup.Unset {
+		if pods == cgroup.Systemd && noSystemd != "" {
+			d.warn("pods run in the cgroups of the systemd driver, but %s", noSystemd)
+		}
+		return d.settle(pods, "pods are running in %s, and the driver does not change under them", f.podsPath(pods)), nil
+	}
+	if len(f.Pods) > 1 {
+		d.warn("pods run both below %s and below %s: drain the node, so that one driver makes all cgroups", f.Pods[0].Path, f.Pods[1].Path)
+	}
+	if earlier != nil && earlier.Setting == Auto {
+		if earlier.Driver == cgroup.Systemd && noSystemd != "" {
+			d.warn("systemd was decided on earlier in this boot, but now %s", noSystemd)
+		}
+		d.Reasons = earlier.Reasons
+		return d.settle(earlier.Driver, "it was decided on earlier in this boot, and kubelet asks only when it starts"), nil
+	}
+	if noSystemd == "" {
+		return d.settle(cgroup.Systemd, "systemd answers on D-Bus and runs this daemon as %s", f.Unit), nil
+	}
+	if f.UserNamespace && !f.Delegated {
+		d.warn("the cgroup of this daemon (%s) is not delegated to the user namespace: no container can be limited", f.Path)
+	}
+	return d.settle(cgroup.Cgroupfs, "%s", noSystemd), nil
+}
+
+func decideExplicit(d Decision, driver cgroup.Driver, f Facts, noSystemd string) (Decision, error) {
+	switch {
+	case f.Mode == cgroup.Unavailable:
+		return Decision{}, fmt.Errorf("cgroup driver %q cannot work: no cgroup file system is mounted on /sys/fs/cgroup: %w", driver, errdefs.ErrFailedPrecondition)
+	case driver == cgroup.Systemd && (!f.SystemdRuns() || !f.Answered):
+		return Decision{}, fmt.Errorf("cgroup driver %q cannot work: %s; write driver = %q or %q: %w", driver, noSystemd, Auto, cgroup.Cgroupfs, errdefs.ErrFailedPrecondition)
+	case driver == cgroup.Cgroupfs && f.UserNamespace && !f.Delegated:
+		return Decision{}, fmt.Errorf("cgroup driver %q cannot work: we are in a user namespace and may not make cgroups below our own (%s); have it delegated to us (Delegate=yes): %w", driver, f.Path, errdefs.ErrFailedPrecondition)
+	case driver == cgroup.Systemd && noSystemd != "":
+		d.warn("%s", noSystemd)
+	}
+	for _, p := range f.Pods {
+		if p.Driver != driver {
+			d.warn("driver = %q is set, but pods are running in %s, which the %s driver made: drain the node", driver, p.Path, p.Driver)
+		}
+	}
+	return d.settle(driver, "the configuration says driver = %q", driver), nil
+}
+
+// systemdObstacle says why systemd cannot be used; "" when it can.
+func systemdObstacle(f Facts) string {
+	switch {
+	case !f.SystemdDir:
+		return "systemd is not booted here: /run/systemd/system is not a directory"
+	case !f.SystemdRuns():
+		return fmt.Sprintf("we are in a user namespace whose process 1 is %q, not systemd", f.InitComm)
+	case !f.Answered:
+		return fmt.Sprintf("systemd's manager does not answer on D-Bus: %s", f.BusError)
+	case f.Unit == "":
+		return fmt.Sprintf("systemd's manager does not know the unit that this daemon runs in: %s", f.BusError)
+	}
+	return ""
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroupdriver
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/containerd/v2/plugins"
+	"github.com/containerd/log"
+	"github.com/containerd/plugin"
+	"github.com/containerd/plugin/registry"
+)
+
+// The plugin's place in the registry. It has a type of its own, so that others
+// can require it without requiring all of containerd's internal plugins.
+const (
+	Type plugin.Type = "io.quoin.node.v1"
+	ID               = "cgroupdriver"
+)
+
+// Config is the table [plugins."io.quoin.node.v1.cgroupdriver"].
+type Config struct {
+	// Driver is "auto", "systemd" or "cgroupfs".
+	Driver Setting `toml:"driver"`
+}
+
+// Driver is the instance of the plugin.
+type Driver struct {
+	decision Decision
+}
+
+// Decision returns the node's decision, which stands until the daemon ends.
+func (d *Driver) Decision() Decision { return d.decision }
+
+// Register puts the plugin into containerd's registry. It is called once, by
+// the main program.
+func Register() { registry.Register(registration(prober{askUnit: askManager})) }
+
+func registration(p prober) *plugin.Registration {
+	return &plugin.Registration{
+		Type:   Type,
+		ID:     ID,
+		Config: &Config{Driver: Auto},
+		InitFn: func(ic *plugin.InitContext) (any, error) {
+			d, err := initialize(ic, p)
+			if err != nil {
+				return nil, refuse(ic, err)
+			}
+			return d, nil
+		},
+	}
+}
+
+// refuse makes the daemon stop instead of going on without the plugin: one
+// that registered its readiness must not fail.
+func refuse(ic *plugin.InitContext, err error) error {
+	if ic.RegisterReadiness != nil {
+		ic.RegisterReadiness()
+	}
+	return err
+}
+
+func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
+	config := ic.Config.(*Config)
+	facts, err := p.probe(ic.Context)
+	if err != nil {
+		return nil, err
+	}
+	stateDir := ic.Properties[plugins.PropertyStateDir]
+	earlier, err := loadRecord(stateDir, facts.BootID)
+	if err != nil {
+		log.G(ic.Context).WithError(err).Warn("the cgroup driver is decided anew")
+	}
+	d, err := decide(config.Driver, facts, earlier)
+	if err != nil {
+		return nil, fmt.Errorf("[plugins.%q]: %w", string(Type)+"."+ID, err)
+	}
+	if err := saveRecord(stateDir, facts.BootID, d); err != nil {
+		return nil, err
+	}
+	export(ic, facts, d)
+	announce(ic.Context, d)
+	return &Driver{decision: d}, nil
+}
+
+// export shows the decision and its grounds in `ctr plugins ls -d`.
+func export(ic *plugin.InitContext, f Facts, d Decision) {
+	e := ic.Meta.Exports
+	e["driver"] = string(d.Driver)
+	e["setting"] = string(d.Setting)
+	e["reasons"] = strings.Join(d.Reasons, "; ")
+	if len(d.Warnings) > 0 {
+		e["warnings"] = strings.Join(d.Warnings, "; ")
+	}
+	e["mode"] = f.Mode.String()
+	e["controllers"] = strings.Join(f.Controllers, ",")
+	e["systemd"] = strconv.FormatBool(f.SystemdRuns() && f.Answered)
+	e["unit"] = f.Unit
+	e["cgroup"] = f.Path
+	e["delegated"] = strconv.FormatBool(f.Delegated)
+	e["user_namespace"] = strconv.FormatBool(f.UserNamespace)
+}
+
+func announce(ctx context.Context, d Decision) {
+	l := log.G(ctx)
+	l.WithField("driver", d.Driver).WithField("reasons", d.Reasons).Info("decided on the node's cgroup driver")
+	for _, w := range d.Warnings {
+		l.WithField("driver", d.Driver).Warn(w)
+	}
+}
