@@ -134,15 +134,15 @@ BINDIR     = $(DESTDIR)$(PREFIX)/bin
 LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/quoin
 SHAREDIR   = $(DESTDIR)$(PREFIX)/share/quoin
 UNITDIR    = $(DESTDIR)$(PREFIX)/lib/systemd/system
-EXAMPLES  := $(filter-out %.service,$(wildcard config/*.toml config/*.yaml config/*.json))
+EXAMPLES  := $(wildcard config/*.toml config/*.yaml config/*.json)
 
 install: build ## install under PREFIX (/usr/local), below DESTDIR
 	@install -d $(BINDIR) $(LIBEXECDIR) $(SHAREDIR) $(UNITDIR)
 	install -m 755 $(BIN)/quoind $(BIN)/containerd-shim-quoin-v1 $(BIN)/quoinctl $(BINDIR)/
 	install -m 755 $(BIN)/runc $(LIBEXECDIR)/
 	install -m 644 $(EXAMPLES) LICENSE $(SHAREDIR)/
-	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' config/quoind.service > $(UNITDIR)/quoind.service
-	chmod 644 $(UNITDIR)/quoind.service
+	install -m 644 config/quoind.service $(UNITDIR)/
+	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITDIR)/quoind.service $(SHAREDIR)/containerd-runtime-path.toml
 	echo "installed under $(DESTDIR)$(PREFIX)"
 
 uninstall: ## remove what install put there, and nothing else
