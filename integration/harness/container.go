@@ -189,3 +189,6 @@ func (d *Daemon) Remove(t testing.TB, id string) {
 		t.Logf("delete the container %s at the end: %v", id, err)
 	}
 }
+
+// Context carries the containerd namespace of the container.
+func (r *Running) Context(t testing.TB) context.Context { return r.daemon.Context(t, "") }

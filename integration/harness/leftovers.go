@@ -42,7 +42,8 @@ func (d *Daemon) leftovers() []string {
 		found = append(found, entries("bundle", filepath.Join(d.State, "io.containerd.runtime.v2.task", "*", "*"))...)
 		found = append(found, entries("bundle work", filepath.Join(d.Root, "io.containerd.runtime.v2.task", "*", "*"))...)
 		for point := range mountPoints(d.PID()) {
-			if !d.baseline[point] {
+			own := strings.HasPrefix(point, d.State+"/") || strings.HasPrefix(point, d.Root+"/")
+			if own && !d.baseline[point] {
 				found = append(found, "mount "+point)
 			}
 		}

@@ -13,13 +13,14 @@ func TestMain(m *testing.M) {
 	os.Exit(harness.Main(m, harness.Core(harness.StockD, harness.StockCtr, harness.CNI)...))
 }
 
-// onBoth runs a test with a quoind and with a stock containerd of its own.
-func onBoth(t *testing.T, test func(*testing.T, *harness.Daemon)) {
+// onBoth runs a test with a quoind and with a stock containerd that no other
+// test uses.
+func onBoth(t *testing.T, name string, test func(*testing.T, *harness.Daemon)) {
 	t.Parallel()
 	for _, spec := range harness.Both() {
 		t.Run(string(spec.Kind), func(t *testing.T) {
 			t.Parallel()
-			spec.Name = string(spec.Kind) + "-" + map[bool]string{true: "f", false: "o"}[t.Name()[4] == 'F']
+			spec.Name = name + "-" + string(spec.Kind)
 			test(t, harness.Start(t, spec))
 		})
 	}
