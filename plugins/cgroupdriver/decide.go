@@ -89,6 +89,9 @@ func decide(setting Setting, f Facts, earlier *Decision) (Decision, error) {
 	if f.UserNamespace && !f.Delegated {
 		d.warn("the cgroup of this daemon (%s) is not delegated to the user namespace: no container can be limited", f.Path)
 	}
+	if f.SystemdRuns() {
+		d.warn("systemd is booted, but cgroupfs is used: %s", noSystemd)
+	}
 	return d.settle(cgroup.Cgroupfs, "%s", noSystemd), nil
 }
 

@@ -46,8 +46,8 @@ func TestDecide(t *testing.T) {
 	}{
 		"systemd":                 {facts: onSystemd(), want: cgroup.Systemd, reason: "quoind.service"},
 		"no systemd":              {facts: bare, want: cgroup.Cgroupfs, reason: "not booted"},
-		"manager does not answer": {facts: silent, want: cgroup.Cgroupfs, reason: "no answer within 2s"},
-		"unit not known":          {facts: stranger, want: cgroup.Cgroupfs, reason: "does not know the unit"},
+		"manager does not answer": {facts: silent, want: cgroup.Cgroupfs, reason: "no answer within 2s", warning: "cgroupfs is used"},
+		"unit not known":          {facts: stranger, want: cgroup.Cgroupfs, reason: "does not know the unit", warning: "cgroupfs is used"},
 		"user namespace":          {facts: userns, want: cgroup.Cgroupfs, reason: `process 1 is "sh"`},
 		"user namespace, not delegated": {
 			facts: with(func(f *Facts) { f.UserNamespace, f.InitComm, f.Delegated = true, "sh", false }),

@@ -14,12 +14,12 @@ import (
 	"github.com/containerd/plugin/registry"
 )
 
-// The plugin's place in the registry. It has a type of its own, so that others
-// can require it without requiring all of containerd's internal plugins.
-const (
-	Type plugin.Type = "io.quoin.node.v1"
-	ID               = "cgroupdriver"
-)
+// Type is a plugin type of our own, so that others can require the plugin
+// without requiring all of containerd's internal ones.
+const Type plugin.Type = "io.quoin.node.v1"
+
+// ID is the plugin's name within its type.
+const ID = "cgroupdriver"
 
 // Config is the table [plugins."io.quoin.node.v1.cgroupdriver"].
 type Config struct {

@@ -3,9 +3,12 @@
 package cgroup
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -254,5 +257,50 @@ func TestOpenShapes(t *testing.T) {
 	}
 	if _, err := OpenIn(root, "/nothing"); !errdefs.IsNotFound(err) {
 		t.Errorf("a path that is not there: %v", err)
+	}
+}
+
+// In a cgroup namespace paths are relative to its root, and what is outside of
+// it cannot be found.
+func TestLoadInCgroupNamespace(t *testing.T) {
+	const pidsEnv = "QUOIN_CGROUP_TEST_PIDS"
+	if pids := os.Getenv(pidsEnv); pids != "" {
+		var in, out int
+		_, err := fmt.Sscan(pids, &in, &out)
+		must(t, err)
+		// The same file system cannot be mounted right on top of itself.
+		must(t, unix.Mount("tmpfs", mountPoint, "tmpfs", 0, ""))
+		must(t, unix.Mount("cgroup2", mountPoint, "cgroup2", 0, ""))
+		c, err := Load(in)
+		if err != nil || c.Dir() != mountPoint+"/in" {
+			t.Errorf("inside: %s, %v", c, err)
+		}
+		if c, err := Load(out); !errdefs.IsNotFound(err) {
+			t.Errorf("outside: %s, %v", c, err)
+		}
+		if self, err := Load(os.Getpid()); err != nil || !self.top {
+			t.Errorf("the root of the namespace: %+v, %v", self, err)
+		}
+		return
+	}
+	if !inUnified(t) {
+		return
+	}
+	in, out := start(t, "idle"), start(t, "idle")
+	makeUnified(t, out.Process.Pid)
+	must(t, Join(testName(t)+"/in", in.Process.Pid))
+	dir, err := os.Open(filepath.Join(mountPoint, testName(t)))
+	must(t, err)
+	defer dir.Close()
+	must(t, Join(testName(t)+"-out", out.Process.Pid))
+	t.Cleanup(func() { removeAll(t, testName(t)+"-out") })
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", pidsEnv, in.Process.Pid, out.Process.Pid))
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		UseCgroupFD: true, CgroupFD: int(dir.Fd()),
+		Unshareflags: syscall.CLONE_NEWNS | unix.CLONE_NEWCGROUP, Pdeathsig: syscall.SIGKILL,
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("in the cgroup namespace: %v\n%s", err, out)
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -177,13 +179,16 @@ func TestOOMLeavesNothing(t *testing.T) {
 	before := descriptors(t)
 	w, err := NewOOMWatcher(func(string) {})
 	must(t, err)
-	empty := descriptors(t)
+	empty, goroutines := descriptors(t), runtime.NumGoroutine()
 	const n = 200
 	for i := range n {
 		must(t, w.Add(fmt.Sprint(i), c))
 	}
 	if got := descriptors(t) - empty; got != n {
 		t.Errorf("%d watches use %d descriptors", n, got)
+	}
+	if got := runtime.NumGoroutine(); got > goroutines {
+		t.Errorf("%d watches use %d goroutines", n, got-goroutines)
 	}
 	for i := range n / 2 {
 		w.Remove(fmt.Sprint(i))
@@ -197,6 +202,51 @@ func TestOOMLeavesNothing(t *testing.T) {
 	}
 	if err := w.Add("late", c); err == nil {
 		t.Error("a closed watcher takes a watch")
+	}
+}
+
+// Kills while watches come and go: none is told twice, or after its Remove.
+func TestOOMConcurrent(t *testing.T) {
+	c, p := limited(t)
+	var told, removed sync.Map
+	w, err := NewOOMWatcher(func(id string) {
+		if _, again := told.LoadOrStore(id, true); again {
+			t.Errorf("%s was told twice for one kill", id)
+		}
+		if _, late := removed.Load(id); late {
+			t.Errorf("%s was told after its Remove", id)
+		}
+	})
+	must(t, err)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for worker := range 4 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				id := fmt.Sprint(worker, "-", i)
+				if err := w.Add(id, c); err != nil {
+					t.Error(err)
+				}
+				w.Check(id)
+				w.Remove(id)
+				removed.Store(id, true)
+			}
+		})
+	}
+	must(t, w.Add("stays", c))
+	p.tell(t, "child")
+	p.expect(t, "killed")
+	w.Check("stays")
+	close(stop)
+	wg.Wait()
+	w.Close()
+	if _, ok := told.Load("stays"); !ok {
+		t.Error("the kill was not told")
 	}
 }
 
