@@ -3,6 +3,7 @@
 package stdio
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -15,8 +16,9 @@ import (
 const (
 	// spliceMax bounds one splice; a pipe rarely holds more.
 	spliceMax = 1 << 20
-	// bufferSize is of one borrowed buffer.
-	bufferSize = 16 << 10
+	// bufferSize is of one borrowed buffer: a page, of which a pipe's capacity
+	// consists, and about what one read of a terminal yields.
+	bufferSize = 4 << 10
 )
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
@@ -44,7 +46,14 @@ type attempt struct {
 // copier moves bytes from src to dst in one goroutine until src ends. It loses
 // no byte while dst works, waits for room in the poller, and takes nothing that
 // it could not deliver at once except for one borrowed buffer.
+//
+// Between pipes it splices once a buffer was filled, and goes back to buffers
+// when little is left. A pipe has few slots (16): a spliced piece takes one
+// however small it is, while written ones share. Splicing single lines would fill
+// a client's pipe with 16 of them, and its room is what output waits in while
+// nobody reads.
 type copier struct {
+	ctx      context.Context
 	src, dst *os.File    // dst nil: read and drop
 	pty      bool        // src is a terminal: EIO is no error
 	buffered bool        // do not try to splice
@@ -53,35 +62,46 @@ type copier struct {
 	m        *meter
 
 	srcConn, dstConn syscall.RawConn
-	take             func(fd uintptr) bool // the present way to take bytes
+	take             func(fd uintptr) bool // the present way to take bytes: one of
+	buffer, bulk     func(fd uintptr) bool // these two; bulk is nil if it cannot be spliced
 	splice           func(dfd uintptr)
 	last             attempt
 	sfd              uintptr
 	told             bool
 }
 
-// newCopier makes a copier; onFail is called in run's goroutine.
-func newCopier(src, dst *os.File, m *meter, onFail func(error)) (*copier, error) {
-	c := &copier{src: src, dst: dst, m: m, onFail: onFail}
+// newCopier makes a copier. ctx must have ended before src or dst is closed by
+// somebody else; onFail is called in run's goroutine.
+func newCopier(ctx context.Context, src, dst *os.File, m *meter, onFail func(error)) (*copier, error) {
+	c := &copier{ctx: ctx, src: src, dst: dst, m: m, onFail: onFail}
 	var err error
 	if c.srcConn, err = src.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("copying from %s: %w", src.Name(), err)
 	}
-	c.take = c.takeBuffer
+	c.buffer = c.takeBuffer
+	c.take = c.buffer
 	if dst != nil {
 		if c.dstConn, err = dst.SyscallConn(); err != nil {
 			return nil, fmt.Errorf("copying to %s: %w", dst.Name(), err)
 		}
-		c.take, c.splice = c.takeSplice, c.spliceOnce
+		c.bulk, c.splice = c.takeSplice, c.spliceOnce
 	}
 	return c, nil
 }
 
-// run copies until the source ends (nil), fails, or a file is closed
-// (os.ErrClosed). The meter is finished by the caller.
+// run copies until the source ends (nil) or fails, or ctx has ended and the
+// files are closed (os.ErrClosed). The meter is finished by the caller.
 func (c *copier) run() error {
+	err := c.loop()
+	if err != nil && c.ctx.Err() != nil {
+		return os.ErrClosed // a RawConn's error for it cannot be recognised
+	}
+	return err
+}
+
+func (c *copier) loop() error {
 	if c.buffered {
-		c.take = c.takeBuffer
+		c.bulk = nil
 	}
 	for {
 		err := c.srcConn.Read(c.take)
@@ -109,7 +129,7 @@ func (c *copier) settle() (done bool, err error) {
 	case unread:
 		return true, a.err
 	case refused:
-		c.take = c.takeBuffer
+		c.take, c.bulk = c.buffer, nil
 		return false, nil
 	case full:
 		if err := c.awaitRoom(); err != nil {
@@ -118,6 +138,10 @@ func (c *copier) settle() (done bool, err error) {
 		return false, nil
 	case failed:
 		return c.fail(a.err)
+	}
+	c.take = c.buffer
+	if a.n >= bufferSize && c.bulk != nil {
+		c.take = c.bulk
 	}
 	if a.buf == nil {
 		return false, nil
@@ -131,9 +155,6 @@ func (c *copier) write(b []byte) (done bool, err error) {
 	n := 0
 	if c.dst != nil {
 		n, err = c.dst.Write(b)
-		if errors.Is(err, os.ErrClosed) {
-			return true, err
-		}
 	}
 	c.m.deliver(len(b), len(b)-n)
 	if err != nil {
@@ -145,7 +166,7 @@ func (c *copier) write(b []byte) (done bool, err error) {
 // fail decides what follows a failure of dst. A full disk may have room again,
 // so a file is tried again with the next bytes.
 func (c *copier) fail(err error) (done bool, _ error) {
-	if errors.Is(err, os.ErrClosed) || c.sticky {
+	if c.ctx.Err() != nil || c.sticky {
 		return true, err
 	}
 	if !c.told {
@@ -155,7 +176,7 @@ func (c *copier) fail(err error) (done bool, _ error) {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return false, nil
 	}
-	c.dst, c.take = nil, c.takeBuffer
+	c.dst, c.take, c.bulk = nil, c.buffer, nil
 	return false, nil
 }
 
@@ -184,15 +205,31 @@ func (c *copier) takeSplice(sfd uintptr) bool {
 		c.m.taken += uint64(c.last.n)
 		c.m.delivered += uint64(c.last.n)
 		c.m.notifyLocked()
-	case c.last.verdict == full && queued(sfd) == 0:
+	case c.last.verdict == full:
+		return c.tellFullLocked(sfd)
+	}
+	return true
+}
+
+// tellFullLocked finds out what EAGAIN meant, which the kernel does not say: a
+// full destination (true), an empty source (false: wait for it), or even the
+// end of the source, if the destination is full as well.
+func (c *copier) tellFullLocked(sfd uintptr) bool {
+	events, err := pollFD(sfd, unix.POLLIN)
+	switch {
+	case err != nil:
+		c.last = attempt{verdict: unread, err: os.NewSyscallError("poll", err)}
+	case events&unix.POLLIN != 0:
+	case events&unix.POLLHUP != 0:
+		c.last = attempt{verdict: ended}
+	default:
 		c.emptyLocked()
 		return false
 	}
 	return true
 }
 
-// spliceOnce moves what it can from c.sfd to dfd. The kernel does not say
-// whether EAGAIN means an empty source or a full destination.
+// spliceOnce moves what it can from c.sfd to dfd.
 func (c *copier) spliceOnce(dfd uintptr) {
 	for {
 		n, err := unix.Splice(int(c.sfd), nil, int(dfd), nil, spliceMax, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)

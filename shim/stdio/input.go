@@ -100,7 +100,7 @@ func (in *input) copier(i *IO) (func(), error) {
 	if src == nil || dst == nil {
 		return nil, fmt.Errorf("stdin of %q: %w", i.opts.ID, os.ErrClosed)
 	}
-	c, err := newCopier(src, dst, &in.m, nil)
+	c, err := newCopier(i.ctx, src, dst, &in.m, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -183,7 +183,7 @@ func (i *IO) dropFrom(s slot) {
 	src, err := i.fds.swap(s, pollable)
 	if err == nil {
 		var c *copier
-		if c, err = newCopier(src, nil, new(meter), nil); err == nil {
+		if c, err = newCopier(i.ctx, src, nil, new(meter), nil); err == nil {
 			err = c.run()
 		}
 	}

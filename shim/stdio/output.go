@@ -142,7 +142,7 @@ func (o *output) copier(i *IO) (func(), error) {
 	}
 	logger := i.log.WithField("stream", o.name)
 	failed := false
-	c, err := newCopier(src, dst, &o.m, func(err error) {
+	c, err := newCopier(i.ctx, src, dst, &o.m, func(err error) {
 		failed = true
 		logger.WithError(err).Warn("output cannot be written and is dropped")
 	})
