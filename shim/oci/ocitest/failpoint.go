@@ -49,10 +49,10 @@ func (p Failpoint) happen(after bool, logPath string) {
 		if p.Log != "" {
 			appendFile(logPath, p.Log)
 		}
-		fmt.Fprint(os.Stderr, p.Stderr)
 		if p.Grandchild {
-			p.leaveGrandchild()
+			leaveGrandchild()
 		}
+		fmt.Fprint(os.Stderr, p.Stderr)
 	}
 	if p.After != after {
 		return
@@ -75,7 +75,7 @@ func (p Failpoint) happen(after bool, logPath string) {
 	}
 }
 
-func (p Failpoint) leaveGrandchild() {
+func leaveGrandchild() {
 	cmd := exec.Command("sleep", "1000")
 	cmd.Args[0] = os.Args[0] // so that it is found and killed with the rest
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
