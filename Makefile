@@ -107,7 +107,8 @@ setup: ## install by apt what building and testing needs, and say what
 demo: ## build, then run a container through quoind and the shim, and show what happened
 	@integration/setup.sh build || echo "make: going on without libseccomp" >&2
 	$(MAKE) build
-	$(GO) run ./integration/demo
+	CGO_ENABLED=0 $(GO) build $(BUILD_FLAGS) -ldflags '-s -w' -o $(TOOLS)/demo ./integration/demo
+	$(TOOLS)/demo
 
 test: setup ## unit tests with -race, then the integration suite (root; installs what it needs)
 	@$(MAKE) build stock $(TOOLS)/gotestsum
