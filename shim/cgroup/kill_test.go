@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -196,7 +197,11 @@ func TestFreezeUnified(t *testing.T) {
 	frozenAndBack(t, c, p)
 
 	// Thawing below a frozen parent cannot succeed; it ends with the context.
-	q := start(t, "idle")
+	// (A plain sleep: the signals that Go's runtime sends itself make a process
+	// leave the frozen state for an instant.)
+	q := exec.Command("sleep", "60")
+	must(t, q.Start())
+	t.Cleanup(func() { _ = q.Process.Kill(); _ = q.Wait() })
 	must(t, Join(testName(t)+"/below", q.Process.Pid))
 	below, err := Load(q.Process.Pid)
 	must(t, err)

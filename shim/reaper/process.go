@@ -21,6 +21,8 @@ type Exit struct {
 	Status int
 	// At is the time at which the shim saw the exit.
 	At time.Time
+	// Signal killed the process; 0 when it exited by itself.
+	Signal unix.Signal
 	// Unknown says that the process was not a child of this one, so that the
 	// kernel told its end but not its status. Status is then 255.
 	Unknown bool
@@ -116,7 +118,7 @@ func (p *Process) wait() Exit {
 		return Exit{Status: unknownStatus, At: at, Unknown: true}
 	}
 	if ws.Signaled() {
-		return Exit{Status: 128 + int(ws.Signal()), At: at}
+		return Exit{Status: 128 + int(ws.Signal()), Signal: ws.Signal(), At: at}
 	}
 	return Exit{Status: ws.ExitStatus(), At: at}
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/quoin-io/quoin/shim/ledger"
+)
+
+// delete releases what an ended process, or one that never was, holds.
+func (c *Container) delete(e deleteOp) error {
+	p, err := c.current(e.exec)
+	if err != nil {
+		return err
+	}
+	c.drain(e.to.ctx, e.exec, p.h)
+	if e.exec != "" {
+		return c.deleteExec(e.exec, p.h)
+	}
+	return c.deleteInit(e.to.ctx, p)
+}
+
+// drain lets the output that was written before the exit reach the client.
+func (c *Container) drain(ctx context.Context, exec string, h *handle) {
+	io := h.attached()
+	if io == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.set.env.Deadlines.Drain)
+	defer cancel()
+	if err := io.Drain(ctx); err != nil {
+		c.log().WithError(err).WithField("exec", exec).Warn("output is left that nobody reads")
+	}
+}
+
+func (c *Container) deleteExec(exec string, h *handle) error {
+	if io := h.detach(); io != nil {
+		if err := io.Close(); err != nil {
+			c.log().WithError(err).WithField("exec", exec).Warn("close the streams of an exec")
+		}
+	}
+	if err := os.Remove(c.bundle.ExecPidPath(exec)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the pid file of exec %q: %w", exec, err)
+	}
+	return ledger.RemoveExec(c.bundle.Path(), exec)
+}
+
+func (c *Container) deleteInit(ctx context.Context, p procView) error {
+	m := c.made.Load()
+	// A container that was checkpointed and left, or never restored, is not known
+	// to the runtime any more.
+	if p.pid != 0 {
+		if err := m.runtime.Delete(ctx, c.id, false); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	c.set.env.OOM.Remove(c.id)
+	for exec, e := range c.view.Load().execs {
+		// Execs that the client did not delete end with their container.
+		if err := c.deleteExec(exec, e.h); err != nil {
+			c.log().WithError(err).WithField("exec", exec).Warn("release an exec with its container")
+		}
+		e.h.announce(e.exit)
+	}
+	if io := p.h.detach(); io != nil {
+		if err := io.Close(); err != nil {
+			c.log().WithError(err).Warn("close the streams of the container")
+		}
+	}
+	return c.unmountRootfs(m)
+}

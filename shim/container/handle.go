@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/quoin-io/quoin/shim/reaper"
+	"github.com/quoin-io/quoin/shim/stdio"
+)
+
+// handle is what one process holds on to: its streams and its pidfd. It takes
+// requests for streams that are not there yet and applies them when they are.
+type handle struct {
+	streams stdio.Streams
+	spec    []byte // the OCI process of an exec
+
+	mu         sync.Mutex
+	io         *stdio.IO       // guarded by mu; nil before the start and after the delete
+	proc       *reaper.Process // guarded by mu; nil before the start
+	stdinEnded bool            // guarded by mu; asked for before there was an io
+	size       *[2]uint16      // guarded by mu; likewise
+
+	once sync.Once
+	exit reaper.Exit   // written before done is closed
+	done chan struct{} // closed when the exit has been recorded
+}
+
+func newHandle(streams stdio.Streams, spec []byte) *handle {
+	return &handle{streams: streams, spec: spec, done: make(chan struct{})}
+}
+
+// announce releases those that wait for the process. A nil handle has none.
+func (h *handle) announce(exit reaper.Exit) {
+	if h == nil {
+		return
+	}
+	h.once.Do(func() {
+		h.exit = exit
+		close(h.done)
+	})
+}
+
+// attach gives the process its streams and applies what was asked for before.
+func (h *handle) attach(io *stdio.IO) error {
+	h.mu.Lock()
+	h.io = io
+	size, ended := h.size, h.stdinEnded
+	h.mu.Unlock()
+	if size != nil {
+		if err := io.Resize(size[0], size[1]); err != nil {
+			return err
+		}
+	}
+	if ended {
+		return io.CloseStdin()
+	}
+	return nil
+}
+
+func (h *handle) claim(p *reaper.Process) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.proc = p
+}
+
+// streamsOf returns the streams, nil when there are none.
+func (h *handle) attached() *stdio.IO {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.io
+}
+
+// detach takes the streams away, for whoever closes them.
+func (h *handle) detach() *stdio.IO {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	io := h.io
+	h.io = nil
+	return io
+}
+
+func (h *handle) resize(width, height uint16) error {
+	h.mu.Lock()
+	io := h.io
+	if io == nil {
+		h.size = &[2]uint16{width, height}
+	}
+	h.mu.Unlock()
+	if io == nil {
+		return nil
+	}
+	return io.Resize(width, height)
+}
+
+func (h *handle) closeStdin() error {
+	h.mu.Lock()
+	io := h.io
+	h.stdinEnded = true
+	h.mu.Unlock()
+	if io == nil {
+		return nil
+	}
+	return io.CloseStdin()
+}
+
+// signal sends a signal to exactly this process. It is ErrFailedPrecondition
+// before the process exists and ErrNotFound after its end.
+func (h *handle) signal(sig unix.Signal) error {
+	h.mu.Lock()
+	p := h.proc
+	h.mu.Unlock()
+	if p == nil {
+		return fmt.Errorf("process not created: %w", errdefs.ErrFailedPrecondition)
+	}
+	return p.Signal(sig)
+}

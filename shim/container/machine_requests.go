@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"fmt"
+
+	"github.com/containerd/errdefs"
+)
+
+// execRequest adds an exec, which startRequest starts.
+type execRequest struct {
+	exec string
+	h    *handle
+	to   *call
+}
+
+func (ev execRequest) apply(m *machine) []effect {
+	var err error
+	_, exists := m.execs[ev.exec]
+	switch {
+	case exists:
+		err = fmt.Errorf("process %q of container %q: %w", ev.exec, m.id, errdefs.ErrAlreadyExists)
+	case m.freezer != thawed:
+		err = &StateError{Container: m.id, State: m.freezer.String(), Action: "exec in"}
+	case m.initGone(), m.init.phase < phaseCreated, m.init.restore && m.init.phase == phaseCreated:
+		err = m.refuse(m.init, "exec in")
+	}
+	if err != nil {
+		return []effect{answer{ev.to, outcome{err: err}}}
+	}
+	m.execs[ev.exec] = &process{id: ev.exec, phase: phaseCreated, h: ev.h}
+	return []effect{publishExecAdded{ev.exec}, answer{ev.to, outcome{}}}
+}
+
+// deleteRequest removes a process that has ended, or never started. A second
+// one while the first is under way gets the same answer.
+type deleteRequest struct {
+	exec string
+	to   *call
+}
+
+func (ev deleteRequest) apply(m *machine) []effect {
+	p, err := m.process(ev.exec)
+	if err != nil {
+		return []effect{answer{ev.to, outcome{err: err}}}
+	}
+	switch {
+	case p.phase == phaseDeleting, len(p.deletes) > 0:
+		p.deletes = append(p.deletes, ev.to)
+		return nil
+	case p == m.init && p.phase == phaseCreated && !p.restore:
+		// The OCI runtime holds a process that never ran. It is ended first, so
+		// that its exit is seen, recorded and told like any other.
+		p.deletes = append(p.deletes, ev.to)
+		return []effect{killInit{}}
+	case p.phase == phaseCreated, p.phase == phaseStopped:
+		p.deletes = append(p.deletes, ev.to)
+		return m.delete(p)
+	}
+	return []effect{answer{ev.to, outcome{err: m.refuse(p, "delete")}}}
+}
+
+func (m *machine) delete(p *process) []effect {
+	p.fallback, p.phase = p.phase, phaseDeleting
+	return []effect{deleteOp{exec: p.id, to: p.deletes[0]}}
+}
+
+// deleted is the result of a delete.
+type deleted struct {
+	exec string
+	err  error
+}
+
+func (ev deleted) apply(m *machine) []effect {
+	p, err := m.process(ev.exec)
+	if err != nil {
+		return nil
+	}
+	out := outcome{pid: p.pid, exit: p.exit, err: ev.err}
+	var effects []effect
+	switch {
+	case ev.err != nil:
+		p.phase = p.fallback
+	case p == m.init:
+		p.phase = phaseDeleted
+		// A Shutdown that follows the answer must find the container gone.
+		effects = append(effects, publishDelete{pid: p.pid, exit: p.exit}, leave{})
+	default:
+		p.phase = phaseDeleted
+		delete(m.execs, p.id)
+	}
+	if ev.err == nil {
+		// Whoever waits for a process that never ran must not hang.
+		effects = append(effects, announce{p.h, p.exit})
+	}
+	for _, to := range p.deletes {
+		effects = append(effects, answer{to, out})
+	}
+	p.deletes = nil
+	if p == m.init && ev.err == nil {
+		effects = append(effects, retire{})
+	}
+	return effects
+}
+
+// freezeRequest pauses the container, or resumes it.
+type freezeRequest struct {
+	pause bool
+	to    *call
+}
+
+func (ev freezeRequest) apply(m *machine) []effect {
+	var err error
+	switch {
+	case m.init.phase != phaseRunning || m.init.seen != nil:
+		err = m.refuse(m.init, ev.action())
+	case ev.pause && m.freezer == thawed:
+		m.freezer = pausing
+	case !ev.pause && m.freezer == paused:
+		m.freezer = resuming
+	default:
+		err = &StateError{Container: m.id, State: m.freezer.String(), Action: ev.action()}
+	}
+	if err != nil {
+		return []effect{answer{ev.to, outcome{err: err}}}
+	}
+	return []effect{freezeOp(ev)}
+}
+
+func (ev freezeRequest) action() string {
+	if ev.pause {
+		return "pause"
+	}
+	return "resume"
+}
+
+// frozen is the result of a freezeRequest.
+type frozen struct {
+	pause bool
+	err   error
+	to    *call
+}
+
+func (ev frozen) apply(m *machine) []effect {
+	// The init may have ended meanwhile: then nothing is frozen any more.
+	alive := m.freezer == pausing || m.freezer == resuming
+	switch {
+	case !alive:
+	case ev.pause == (ev.err == nil):
+		m.freezer = paused
+	default:
+		m.freezer = thawed
+	}
+	effects := []effect{answer{ev.to, outcome{err: ev.err}}}
+	if ev.err == nil && alive {
+		effects = append([]effect{publishFreeze{ev.pause}}, effects...)
+	}
+	return effects
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/containerd/errdefs"
+)
+
+// Set is the containers of one shim, by id.
+type Set struct {
+	env Env
+
+	mu     sync.Mutex
+	byID   map[string]*Container // guarded by mu
+	sealed bool                  // guarded by mu
+}
+
+// NewSet returns an empty set whose containers share env.
+func NewSet(env Env) *Set {
+	return &Set{env: env, byID: make(map[string]*Container)}
+}
+
+// Get returns a container. It is ErrNotFound when there is none of that id.
+func (s *Set) Get(id string) (*Container, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.byID[id]
+	if !ok {
+		return nil, fmt.Errorf("container %q is not created: %w", id, errdefs.ErrNotFound)
+	}
+	return c, nil
+}
+
+// Len counts the containers, those that are being created included.
+func (s *Set) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byID)
+}
+
+// Seal refuses all further containers if there is none now, and says so. It
+// makes the decision to end the shim safe against a create that comes late.
+func (s *Set) Seal() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.byID) == 0 {
+		s.sealed = true
+	}
+	return s.sealed
+}
+
+func (s *Set) add(c *Container) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sealed {
+		return fmt.Errorf("the shim is shutting down and takes no container %q: %w", c.id, errdefs.ErrUnavailable)
+	}
+	if _, ok := s.byID[c.id]; ok {
+		return fmt.Errorf("container %q: %w", c.id, errdefs.ErrAlreadyExists)
+	}
+	s.byID[c.id] = c
+	return nil
+}
+
+func (s *Set) remove(c *Container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID[c.id] == c {
+		delete(s.byID, c.id)
+	}
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/quoin-io/quoin/shim/oci"
+)
+
+// start has the OCI runtime start the init, restore it, or make an exec.
+func (c *Container) start(e startOp) (int, error) {
+	m := c.made.Load()
+	ctx := e.to.ctx
+	p, err := c.current(e.exec)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case e.exec != "":
+		return c.startExec(ctx, m, e.exec, p.h)
+	case e.restore:
+		return c.restore(ctx, m, p.h)
+	}
+	return p.pid, m.runtime.Start(ctx, c.id)
+}
+
+// current reads a process from the published view: operations run beside the driver
+// and must not touch its machine.
+func (c *Container) current(exec string) (procView, error) {
+	_, p, err := c.process(exec)
+	return p, err
+}
+
+func (c *Container) startExec(ctx context.Context, m *made, exec string, h *handle) (int, error) {
+	io, err := c.openIO(ctx, m.options, exec, h.streams)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := c.spawn(ctx, exec, h, io, func() (int, error) {
+		return m.runtime.Exec(ctx, c.id, h.spec, oci.ExecOptions{
+			PidFile:       c.bundle.ExecPidPath(exec),
+			ConsoleSocket: io.ConsoleSocket(),
+			Stdio:         childStdio(io),
+		})
+	})
+	if err == nil {
+		err = h.attach(io)
+	}
+	if err != nil {
+		return 0, errors.Join(err, io.Close())
+	}
+	return pid, nil
+}
+
+// restore makes the init from a checkpoint. Its streams were opened by the
+// create.
+func (c *Container) restore(ctx context.Context, m *made, h *handle) (int, error) {
+	io := h.attached()
+	if io == nil {
+		return 0, fmt.Errorf("container %q has no streams to be restored with", c.id)
+	}
+	opts := *m.restore
+	opts.ConsoleSocket, opts.Stdio = io.ConsoleSocket(), childStdio(io)
+	pid, err := c.spawn(ctx, "", h, io, func() (int, error) {
+		return m.runtime.Restore(ctx, c.id, opts)
+	})
+	if err != nil {
+		return 0, err
+	}
+	restored := *m
+	c.watchCgroup(&restored, pid)
+	c.made.Store(&restored)
+	return pid, nil
+}
+
+func (c *Container) restoreOptions(cfg CreateConfig) *oci.RestoreOptions {
+	work := cfg.Options.CriuWorkPath
+	if work == "" {
+		work = c.bundle.WorkPath()
+	}
+	return &oci.RestoreOptions{
+		ImagePath:  cfg.Checkpoint,
+		ParentPath: cfg.ParentCheckpoint,
+		WorkPath:   work,
+		PidFile:    c.bundle.InitPidPath(),
+		NoPivot:    cfg.Options.NoPivotRoot,
+	}
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containerd/log"
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/shim/bootstrap"
+	"github.com/quoin-io/quoin/shim/cgroup"
+	"github.com/quoin-io/quoin/shim/container"
+	"github.com/quoin-io/quoin/shim/events"
+	"github.com/quoin-io/quoin/shim/oci"
+	"github.com/quoin-io/quoin/shim/reaper"
+	"github.com/quoin-io/quoin/shim/task"
+)
+
+// flushTimeout bounds the delivery of the last events, so that a shim without
+// containers ends although the daemon is away. The daemon knows by then: its own
+// delete has been answered.
+const flushTimeout = 5 * time.Second
+
+// socketFD is where start and quoind put the listening socket.
+const socketFD = 3
+
+// server is the serving shim.
+type server struct {
+	set       *container.Set
+	publisher *events.Publisher
+	reaper    *reaper.Reaper
+	oom       *oomWatch
+	ttrpc     *ttrpc.Server
+	listener  net.Listener
+	socket    string // path of the listening socket
+
+	once sync.Once
+	end  chan struct{} // closed when the shim is to end
+}
+
+// serve serves the Task API until the daemon shuts the empty shim down.
+func (c *command) serve(ctx context.Context) error {
+	logFile, err := c.openLog()
+	if err != nil {
+		return err
+	}
+	if logFile != nil {
+		defer logFile.Close()
+	}
+	s, err := c.newServer(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGPIPE)
+	defer signal.Stop(signals)
+	failed := make(chan error, 1)
+	go func() { failed <- s.ttrpc.Serve(ctx, s.listener) }()
+	settle()
+	for {
+		select {
+		case sig := <-signals:
+			s.signalled(sig)
+		case err := <-failed:
+			if errors.Is(err, ttrpc.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return fmt.Errorf("serve the Task API: %w", err)
+		case <-s.end:
+			return nil
+		}
+	}
+}
+
+func (c *command) newServer(ctx context.Context) (_ *server, retErr error) {
+	s := &server{end: make(chan struct{})}
+	defer func() {
+		if retErr != nil {
+			s.close()
+		}
+	}()
+	var err error
+	if s.reaper, err = reaper.New(); err != nil {
+		return nil, err
+	}
+	if s.listener, s.socket, err = c.listen(); err != nil {
+		return nil, err
+	}
+	s.publisher = events.New(os.Getenv("TTRPC_ADDRESS"), c.namespace, log.G(ctx))
+	env, err := c.environment(s)
+	if err != nil {
+		return nil, err
+	}
+	s.set = container.NewSet(env)
+	s.oom.onKill = s.set.OOMKilled
+	s.ttrpc, err = ttrpc.NewServer(
+		ttrpc.WithServerHandshaker(bootstrap.SameUser()),
+		ttrpc.WithUnaryServerInterceptor(task.Intercept),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("make the ttrpc server: %w", err)
+	}
+	task.NewService(s.set, s.publisher.Wake, s.finish).Register(s.ttrpc)
+	return s, nil
+}
+
+// environment is what the containers of this shim share.
+func (c *command) environment(s *server) (container.Env, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return container.Env{}, fmt.Errorf("find the shim's own executable: %w", err)
+	}
+	driver, err := cgroup.ParseDriver(os.Getenv(cgroup.DriverEnv))
+	if err != nil {
+		return container.Env{}, fmt.Errorf("the environment's %s: %w", cgroup.DriverEnv, err)
+	}
+	s.oom = &oomWatch{}
+	return container.Env{
+		Namespace:   c.namespace,
+		Reaper:      s.reaper,
+		Publisher:   s.publisher,
+		OOM:         s.oom,
+		Known:       oci.NewKnown(),
+		Host:        cgroup.ProbeInit(""),
+		Driver:      driver,
+		Deadlines:   config.DefaultDeadlines(),
+		RuntimeRoot: runtimeRoot,
+		SocketDir:   filepath.Dir(s.socket),
+		Executable:  self,
+	}, nil
+}
+
+// listen takes the socket that was passed on, or makes the one of -socket.
+func (c *command) listen() (net.Listener, string, error) {
+	if c.socket != "" {
+		l, err := bootstrap.Listen(c.socket)
+		if err != nil {
+			return nil, "", err
+		}
+		return l, c.socket, nil
+	}
+	f := os.NewFile(socketFD, "socket")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, "", fmt.Errorf("descriptor %d is no listening socket; containerd starts a shim by the action start: %w", socketFD, err)
+	}
+	return l, l.Addr().String(), nil
+}
+
+// openLog makes the bundle's log FIFO, which the daemon copies to its own log,
+// the place for everything said here. Without one, messages go to stderr.
+func (c *command) openLog() (io.Closer, error) {
+	if err := log.SetFormat(log.TextFormat); err != nil {
+		return nil, fmt.Errorf("set the log's format: %w", err)
+	}
+	if c.debug {
+		if err := log.SetLevel("debug"); err != nil {
+			return nil, fmt.Errorf("set the log's level: %w", err)
+		}
+	}
+	// Read and write: opening does not wait for the daemon, and writing does not
+	// fail while the daemon is away.
+	fd, err := unix.Open("log", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the log in the bundle: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "log")
+	log.L.Logger.SetOutput(&lossyWriter{fd: fd})
+	return f, nil
+}
+
+// lossyWriter writes to the log FIFO as long as it has room: a daemon that is
+// away, or does not read, must not stop the shim.
+type lossyWriter struct{ fd int }
+
+func (w *lossyWriter) Write(p []byte) (int, error) {
+	_, err := unix.Write(w.fd, p)
+	if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// finish ends the shim; it does not wait for it.
+func (s *server) finish() { s.once.Do(func() { close(s.end) }) }
+
+// signalled acts on a signal. SIGTERM does not take a shim from its containers:
+// systemd sends it to every process of a unit that it stops.
+func (s *server) signalled(sig os.Signal) {
+	switch sig {
+	case unix.SIGUSR1:
+		dumpStacks()
+	case unix.SIGTERM, unix.SIGINT:
+		if s.set.Seal() {
+			s.finish()
+			return
+		}
+		log.L.Warnf("%v is ignored: %d containers are served", sig, s.set.Len())
+	}
+}
+
+// close gives up the socket first, while it is certainly this shim's, then lets
+// the last answers and events out.
+func (s *server) close() {
+	if s.socket != "" {
+		if err := bootstrap.Remove(s.socket); err != nil {
+			log.L.WithError(err).Warn("remove the socket")
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	if s.publisher != nil {
+		if err := s.publisher.Close(ctx); err != nil {
+			log.L.WithError(err).Warn("events are left that the daemon did not take")
+		}
+	}
+	if s.ttrpc != nil {
+		// The daemon closes its connections; this only waits for answers under way.
+		_ = s.ttrpc.Shutdown(ctx)
+	}
+	if s.listener != nil {
+		s.listener.Close()
+	}
+	if s.oom != nil {
+		s.oom.close()
+	}
+	if s.reaper != nil {
+		s.reaper.Close()
+	}
+}
