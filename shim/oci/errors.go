@@ -100,7 +100,7 @@ var rules = []rule{
 	{"kill", []string{"stopped"}, errdefs.ErrNotFound}, // youki: …could not be killed because it was Stopped
 
 	{"delete", []string{"not stopped"}, errdefs.ErrFailedPrecondition},
-	{"delete", []string{"stopped state"}, errdefs.ErrFailedPrecondition}, // crun
+	{"delete", []string{"is not in", "stopped"}, errdefs.ErrFailedPrecondition}, // crun
 	{"exec", []string{"stopped container"}, errdefs.ErrFailedPrecondition},
 	{"exec start pause resume update ps checkpoint", []string{"not running"}, errdefs.ErrFailedPrecondition},
 	{"pause resume", []string{"not paused"}, errdefs.ErrFailedPrecondition},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -62,19 +63,30 @@ func create(t testing.TB, r *Runtime, id string, stdio Stdio) int {
 	return pid
 }
 
-// reap waits for a process that a runtime left to us.
+// reap waits for a process that a runtime left to us. It also reaps whatever else
+// was left meanwhile, as the shim's janitor does: a dead process in a container's
+// PID namespace whose parent is outside keeps the namespace's init from ending (a
+// crun whose exec fails leaves one). No runtime may be running.
 func reap(t testing.TB, pid int) unix.WaitStatus {
 	t.Helper()
-	var ws unix.WaitStatus
 	for {
-		_, err := unix.Wait4(pid, &ws, 0, nil)
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOWAIT, nil)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
 			t.Fatalf("wait for %d: %v", pid, err)
 		}
-		return ws
+		// si_pid is the first field of the union, which is aligned as a pointer.
+		dead := int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), 16)))
+		var ws unix.WaitStatus
+		if _, err := unix.Wait4(dead, &ws, 0, nil); err != nil {
+			t.Fatalf("reap %d: %v", dead, err)
+		}
+		if dead == pid {
+			return ws
+		}
 	}
 }
 

@@ -191,14 +191,28 @@ func (f *Fake) killAll() {
 	}
 	for _, d := range dirs {
 		if c, err := load(filepath.Join(f.Root(), d.Name())); err == nil {
-			c.signalAll(syscall.SIGKILL)
+			for _, pid := range c.pids() {
+				kill(pid)
+			}
 		}
 	}
 	// What failpoints have left: it runs the fake's own binary by its name here.
 	for _, p := range processes() {
 		if cmdline, err := os.ReadFile(filepath.Join("/proc", p.name, "cmdline")); err == nil &&
 			strings.HasPrefix(string(cmdline), f.Binary()+"\x00") {
-			_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may be gone by now
+			kill(p.pid)
+		}
+	}
+}
+
+// kill ends a process and reaps it, if it was left to us.
+func kill(pid int) {
+	if syscall.Kill(pid, syscall.SIGKILL) != nil {
+		return // it is gone
+	}
+	for {
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return // reaped, or somebody else's child
 		}
 	}
 }
