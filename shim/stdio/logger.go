@@ -31,6 +31,7 @@ type logger struct {
 	pidfd    *os.File      // readable once the program has ended
 	ended    chan struct{} // closed once it is reaped; err is set before
 	err      error
+	ready    chan struct{} // closed once it has said that it is ready
 	timeout  time.Duration
 	readers  func() []*os.File // the shim's references to the ends it reads
 }
@@ -54,7 +55,7 @@ func (i *IO) openLogger(ctx context.Context, t target) error {
 	cmd := exec.Command(t.path, t.args...)
 	cmd.Env = []string{"CONTAINER_ID=" + i.opts.ID, "CONTAINER_NAMESPACE=" + i.opts.Namespace}
 	cmd.ExtraFiles = []*os.File{i.fds.get(loggerStdout), i.fds.get(loggerStderr), readyW}
-	l := &logger{path: t.path, cmd: cmd, children: i.opts.Children, timeout: i.deadlines.Logger, ended: make(chan struct{})}
+	l := &logger{path: t.path, cmd: cmd, children: i.opts.Children, timeout: i.deadlines.Logger, ready: make(chan struct{}), ended: make(chan struct{})}
 	l.readers = func() []*os.File { return []*os.File{i.fds.get(loggerStdout), i.fds.get(loggerStderr)} }
 	err = l.start()
 	_ = readyW.Close() // only the program may hold it
@@ -66,6 +67,7 @@ func (i *IO) openLogger(ctx context.Context, t target) error {
 	if err := l.awaitReady(ctx, readyR, t.kind == kindBinaryV2); err != nil {
 		return errors.Join(err, l.kill())
 	}
+	close(l.ready)
 	return nil
 }
 
@@ -160,8 +162,10 @@ func (l *logger) awaitEnd() {
 // read and dropped from then on.
 func (i *IO) watchLogger(l *logger) {
 	l.awaitEnd()
-	if i.ctx.Err() != nil {
+	select {
+	case <-i.ctx.Done(): // Close ended it, or Open failed
 		return
+	case <-l.ready:
 	}
 	for _, s := range []slot{loggerStdout, loggerStderr} {
 		f := i.fds.get(s)
