@@ -18,7 +18,7 @@ CONTAINERD_VERSION := $(shell sed -n 's|^.*github.com/containerd/containerd/v2 v
 
 # The nearest release tag, else the first release to come.
 VERSION  ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//'),0.1.0)
-REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)$(shell git diff --no-ext-diff --quiet HEAD 2>/dev/null || echo .m)
+REVISION ?= $(shell rev=$$(git rev-parse --short=12 HEAD 2>/dev/null) && { git diff --no-ext-diff --quiet HEAD || rev=$$rev.m; echo $$rev; })
 
 CONFIG_PKG  := github.com/quoin-io/quoin/config
 VERSION_PKG := github.com/containerd/containerd/v2/version
