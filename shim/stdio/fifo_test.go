@@ -194,12 +194,15 @@ func TestGrandchildHoldsTheOutput(t *testing.T) {
 	r := readAll(out)
 	// The grandchild keeps stdout and reads the test's pipe until it is closed.
 	_, stdout, _ := i.Child()
-	cmd := shellWith(t, hold, stdout, "head -c 3000000 /dev/zero; cat <&3 >/dev/null & exit 0")
+	cmd := shellWith(t, hold, stdout, "head -c 3000000 /dev/zero; cat <&3 & exit 0")
 	if err := i.Started(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, cmd)
 	within(t, 5*time.Second, "Drain", func() { mustDrain(t, i) })
+	if i.fds.get(stdoutSource) == nil {
+		t.Error("nobody held the output")
+	}
 	mustClose(t, i)
 	if n := len(r.wait(t)); n != 3000000 {
 		t.Errorf("%d bytes", n)

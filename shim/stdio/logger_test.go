@@ -268,13 +268,16 @@ func TestGrandchildHoldsALoggersPipe(t *testing.T) {
 	}
 	defer hold.Close()
 	_, stdout, _ := i.Child()
-	cmd := shellWith(t, hold, stdout, "head -c 300000 /dev/zero; cat <&3 >/dev/null & exit 0")
+	cmd := shellWith(t, hold, stdout, "head -c 300000 /dev/zero; cat <&3 & exit 0")
 	if err := i.Started(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, cmd)
 	within(t, 5*time.Second, "Drain and Close", func() {
 		mustDrain(t, i)
+		if i.logger.inputEnded() {
+			t.Error("nobody held the output")
+		}
 		mustClose(t, i)
 	})
 	release.Close()
