@@ -97,35 +97,39 @@ func (o Options) message() (*options.Options, error) {
 		return nil, err
 	}
 	return &options.Options{
-		NoPivotRoot:    o.NoPivotRoot,
-		NoNewKeyring:   o.NoNewKeyring,
-		ShimCgroup:     o.ShimCgroup,
-		IoUid:          uid,
-		IoGid:          gid,
-		BinaryName:     o.BinaryName,
-		Root:           o.Root,
-		SystemdCgroup:  o.SystemdCgroup,
-		CriuImagePath:  o.CriuImagePath,
-		CriuWorkPath:   o.CriuWorkPath,
+		NoPivotRoot:   o.NoPivotRoot,
+		NoNewKeyring:  o.NoNewKeyring,
+		ShimCgroup:    o.ShimCgroup,
+		IoUid:         uid,
+		IoGid:         gid,
+		BinaryName:    o.BinaryName,
+		Root:          o.Root,
+		SystemdCgroup: o.SystemdCgroup,
+		CriuImagePath: o.CriuImagePath,
+		CriuWorkPath:  o.CriuWorkPath,
+		//lint:ignore SA1019 deprecated, carried along
 		TaskApiAddress: o.TaskAPIAddress,
+		//lint:ignore SA1019 deprecated, carried along
 		TaskApiVersion: o.TaskAPIVersion,
 	}, nil
 }
 
 func fromMessage(p *options.Options) (Options, error) {
 	o := Options{
-		NoPivotRoot:    p.GetNoPivotRoot(),
-		NoNewKeyring:   p.GetNoNewKeyring(),
-		ShimCgroup:     p.GetShimCgroup(),
-		IoUID:          int(p.GetIoUid()),
-		IoGID:          int(p.GetIoGid()),
-		BinaryName:     p.GetBinaryName(),
-		Root:           p.GetRoot(),
-		SystemdCgroup:  p.GetSystemdCgroup(),
-		CriuImagePath:  p.GetCriuImagePath(),
-		CriuWorkPath:   p.GetCriuWorkPath(),
-		TaskAPIAddress: p.GetTaskApiAddress(), //nolint:staticcheck // deprecated, carried along
-		TaskAPIVersion: p.GetTaskApiVersion(), //nolint:staticcheck // deprecated, carried along
+		NoPivotRoot:   p.GetNoPivotRoot(),
+		NoNewKeyring:  p.GetNoNewKeyring(),
+		ShimCgroup:    p.GetShimCgroup(),
+		IoUID:         int(p.GetIoUid()),
+		IoGID:         int(p.GetIoGid()),
+		BinaryName:    p.GetBinaryName(),
+		Root:          p.GetRoot(),
+		SystemdCgroup: p.GetSystemdCgroup(),
+		CriuImagePath: p.GetCriuImagePath(),
+		CriuWorkPath:  p.GetCriuWorkPath(),
+		//lint:ignore SA1019 deprecated, carried along
+		TaskAPIAddress: p.GetTaskApiAddress(),
+		//lint:ignore SA1019 deprecated, carried along
+		TaskAPIVersion: p.GetTaskApiVersion(),
 	}
 	return o, o.check()
 }

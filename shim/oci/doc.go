@@ -17,12 +17,13 @@
 //
 // # How a runtime is run
 //
-// Each call has a process group of its own and dies with the shim (PDEATHSIG, so
-// the thread that forked is locked for as long as the call lasts). A container's
-// init and its execs call setsid and are orphaned to the shim when the runtime
-// exits, so neither the group's end nor the death signal reaches them. Since
-// execve in a process ends its other threads, a shim that re-executes itself has
-// to wait for the calls in flight.
+// Each call has a process group of its own and dies with the shim (PDEATHSIG,
+// which the kernel sends when the thread that forked ends: no goroutine of the
+// process may end with its thread locked). A container's init and its execs call
+// setsid and are orphaned to the shim when the runtime exits, so neither the
+// group's end nor the death signal reaches them. Since execve in a process ends
+// its other threads, a shim that re-executes itself has to wait for the calls in
+// flight.
 //
 // When the deadline passes, the whole group gets SIGKILL at once: SIGTERM has no
 // meaning to runc or crun other than death, and a runtime that lives on after its

@@ -23,14 +23,15 @@ const (
 	maxSpec = 16 << 20
 )
 
-// versionRefusal are the words of runtimes that look at ociVersion: crun before
-// 1.14.3 ("unknown version specified"), youki ("incompatible version").
-var versionRefusal = regexp.MustCompile(`(?i)\bunknown version specified|\b(incompatible|unsupported) (oci |spec |runtime[- ]spec )*version\b`)
+// versionRefusal matches the words of runtimes that look at ociVersion: crun
+// before 1.14.3 ("unknown version specified"), youki ("incompatible version"). It
+// is compiled when a create has failed; a resident shim has no use for it before.
+const versionRefusal = `(?i)\bunknown version specified|\b(incompatible|unsupported) (oci |spec |runtime[- ]spec )*version\b`
 
 // refusesVersion tells whether a create failed for the spec's version.
 func refusesVersion(err error) bool {
 	var e *Error
-	return errors.As(err, &e) && versionRefusal.MatchString(e.Message)
+	return errors.As(err, &e) && regexp.MustCompile(versionRefusal).MatchString(e.Message)
 }
 
 // lower asks the runtime what it knows and lowers the bundle's spec to that. It

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "become a subreaper:", err)
 		os.Exit(1)
 	}
+	if binary := os.Getenv(shimEnv); binary != "" {
+		beShim(binary)
+	}
 	os.Exit(m.Run())
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
 )
@@ -84,13 +83,14 @@ func (r *Runtime) command(ctx context.Context, c call, log *callLog, out *captur
 }
 
 // wait starts cmd and waits for it, or until ctx has ended and killing did not
-// help. Start and Wait share one locked thread, since the kernel sends the death
-// signal when the thread that forked ends, not when the process does.
+// help. The kernel sends the death signal when the thread that forked ends, not
+// when the process does. Locking the thread for the call would be the usual way
+// out, at the price of threads (each takes some 50 KB that are never given back):
+// but Go ends a thread only when a goroutine ends that has locked it, and in the
+// shim none does.
 func (r *Runtime) wait(ctx context.Context, cmd *exec.Cmd) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
 		sealDescriptors()
 		err := r.cfg.Children.Start(cmd)
 		if err == nil {

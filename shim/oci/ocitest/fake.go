@@ -198,11 +198,19 @@ func (f *Fake) killAll() {
 	}
 	// What failpoints have left: it runs the fake's own binary by its name here.
 	for _, p := range processes() {
-		if cmdline, err := os.ReadFile(filepath.Join("/proc", p.name, "cmdline")); err == nil &&
-			strings.HasPrefix(string(cmdline), f.Binary()+"\x00") {
+		if strings.HasPrefix(cmdline(p), f.Binary()+"\x00") {
 			kill(p.pid)
 		}
 	}
+}
+
+// cmdline is empty when the process is gone.
+func cmdline(p process) string {
+	data, err := os.ReadFile(filepath.Join("/proc", p.name, "cmdline"))
+	if err != nil {
+		return ""
+	}
+	return string(data)
 }
 
 // kill ends a process and reaps it, if it was left to us.

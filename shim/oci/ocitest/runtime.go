@@ -175,7 +175,7 @@ func (v *invocation) operate(c *container) (string, error) {
 	case "checkpoint":
 		return "", v.checkpoint(c)
 	}
-	return "", fmt.Errorf("No help topic for '%s'", v.step) //nolint:staticcheck // runc's words
+	return "", fmt.Errorf("unknown command %s", v.step)
 }
 
 func (v *invocation) create() error {
