@@ -63,24 +63,35 @@ func withRuntime(ctx context.Context, o options, runtime ociRuntime, r *results)
 		}
 		b.subjects = append(b.subjects, s)
 	}
-	for _, measure := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"lifecycle, null IO", func(ctx context.Context) error { return b.lifecycles(ctx, metricNull, cio.NullIO) }},
-		{"lifecycle, FIFOs", func(ctx context.Context) error { return b.lifecycles(ctx, metricFIFO, fifoIO()) }},
-		{"run with a snapshot", b.runs},
-		{"exec", b.execs},
-		{"containers per second", b.throughput},
-		{"memory of shims", b.memory},
-		{"programs executed", b.programs},
-	} {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", runtime.name, measure.name)
-		if err := measure.do(ctx); err != nil {
+	for _, m := range b.measures() {
+		if !o.wants(m.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%s: %s\n", runtime.name, m.name)
+		if err := m.do(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// measure is something to do with every subject, by the name that -measures
+// has for it.
+type measure struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (b *bench) measures() []measure {
+	return []measure{
+		{"null", func(ctx context.Context) error { return b.lifecycles(ctx, metricNull, cio.NullIO) }},
+		{"fifo", func(ctx context.Context) error { return b.lifecycles(ctx, metricFIFO, fifoIO()) }},
+		{"run", b.runs},
+		{"exec", b.execs},
+		{"throughput", b.throughput},
+		{"memory", b.memory},
+		{"programs", b.programs},
+	}
 }
 
 // logs is the end of each daemon's log, as an error to show.
@@ -108,13 +119,34 @@ func (b *bench) inTurns(n int, do func(i int, s *subject) error) error {
 }
 
 // repeat is inTurns with one call for each subject before, which warms caches
-// and is not recorded.
-func (b *bench) repeat(metric string, n int, do func(i int, s *subject) (phases, error)) error {
-	return b.inTurns(n+1, func(i int, s *subject) error {
+// and is not recorded. The mean CPU time of the others is recorded as well: it
+// is one figure, because daemons clean up after they have answered. each is how
+// many lives one call of do has.
+func (b *bench) repeat(metric string, n, each int, do func(i int, s *subject) (phases, error)) error {
+	began := map[*subject]time.Duration{}
+	err := b.inTurns(n+1, func(i int, s *subject) error {
+		if i == 1 {
+			used, err := s.meter.used()
+			if err != nil {
+				return err
+			}
+			began[s] = used
+		}
 		laps, err := do(i, s)
 		if err == nil && i > 0 {
 			b.results.add(b.runtime.name, metric, s.name, laps)
 		}
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	for _, s := range b.subjects {
+		used, err := s.meter.used()
+		if err != nil {
+			return err
+		}
+		b.results.add(b.runtime.name, metric, s.name, phases{"cpu": milliseconds(used-began[s]) / float64(n*each)})
+	}
+	return nil
 }

@@ -34,6 +34,7 @@ type subject struct {
 	state     string
 	client    *containerd.Client
 	image     containerd.Image
+	meter     *meter
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed once cmd has been waited for
@@ -55,7 +56,10 @@ func startSubject(ctx context.Context, v variant, r ociRuntime) (*subject, error
 	if err := s.startDaemon(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.daemon, err)
 	}
-	err := s.connect(ctx)
+	var err error
+	if s.meter, err = startMeter(s.namespace, s.cmd.Process.Pid); err == nil {
+		err = s.connect(ctx)
+	}
 	if err == nil {
 		err = s.importImage(ctx)
 	}

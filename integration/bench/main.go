@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -21,6 +22,7 @@ type options struct {
 	shims       int
 	runtimes    []string
 	variants    []string
+	measures    []string // empty for all
 	output      string
 }
 
@@ -57,8 +59,8 @@ func run() int {
 
 func parse(args []string) (options, error) {
 	var (
-		o                  options
-		runtimes, variants string
+		o                            options
+		runtimes, variants, measures string
 	)
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.iterations, "n", 25, "how often each variant does each thing that is timed")
@@ -67,6 +69,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.shims, "shims", 20, "idle containers whose shims' memory is read")
 	flags.StringVar(&runtimes, "runtimes", "runc,crun", "OCI runtimes: runc (bin/runc), crun (/usr/bin/crun)")
 	flags.StringVar(&variants, "variants", "stock,drop-in,quoind", "what to compare; ratios are to stock")
+	flags.StringVar(&measures, "measures", "", "only these, of null, fifo, run, exec, throughput, memory, programs")
 	flags.StringVar(&o.output, "o", "_out/bench.json", "file for the results as JSON; none if empty")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), "usage: bench [flags]\n\n"+
@@ -86,13 +89,27 @@ func parse(args []string) (options, error) {
 		}
 	}
 	o.runtimes, o.variants = strings.Split(runtimes, ","), strings.Split(variants, ",")
+	if measures != "" {
+		o.measures = strings.Split(measures, ",")
+	}
 	return o, o.check()
+}
+
+// wants says whether the measure is to be made.
+func (o options) wants(measure string) bool {
+	return len(o.measures) == 0 || slices.Contains(o.measures, measure)
 }
 
 // check names the first thing that the run would lack.
 func (o options) check() error {
 	if os.Geteuid() != 0 {
 		return errors.New("must run as root: it starts containers")
+	}
+	known := (&bench{}).measures()
+	for _, name := range o.measures {
+		if !slices.ContainsFunc(known, func(m measure) bool { return m.name == name }) {
+			return fmt.Errorf("no measure %q: see --help", name)
+		}
 	}
 	need := append([]string{}, commonFiles()...)
 	for _, name := range o.runtimes {

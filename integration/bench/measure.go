@@ -43,14 +43,14 @@ func (b *bench) lifecycles(ctx context.Context, metric string, creator cio.Creat
 	if err != nil {
 		return err
 	}
-	err = b.repeat(metric, b.iterations, func(_ int, s *subject) (phases, error) {
+	err = b.repeat(metric, b.iterations, 1, func(_ int, s *subject) (phases, error) {
 		return s.lifecycle(ctx, prepared[s][0], creator)
 	})
 	return errors.Join(err, remove())
 }
 
 func (b *bench) runs(ctx context.Context) error {
-	return b.repeat(metricRun, b.iterations, func(i int, s *subject) (phases, error) {
+	return b.repeat(metricRun, b.iterations, 1, func(i int, s *subject) (phases, error) {
 		return s.run(ctx, fmt.Sprintf("run-%d", i))
 	})
 }
@@ -69,7 +69,7 @@ func (b *bench) execs(ctx context.Context) (err error) {
 		}
 		running[s] = p
 	}
-	return b.repeat(metricExec, b.iterations, func(i int, s *subject) (phases, error) {
+	return b.repeat(metricExec, b.iterations, 1, func(i int, s *subject) (phases, error) {
 		return running[s].exec(ctx, fmt.Sprintf("e%d", i))
 	})
 }
@@ -85,7 +85,7 @@ func (b *bench) throughput(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = b.repeat(metricThroughput, b.rounds, func(_ int, s *subject) (phases, error) {
+	err = b.repeat(metricThroughput, b.rounds, b.concurrency*lifecyclesPerWorker, func(_ int, s *subject) (phases, error) {
 		rate, err := s.rate(ctx, prepared[s])
 		return phases{"total": rate}, err
 	})

@@ -52,9 +52,11 @@ func metrics() []metric {
 	return []metric{
 		{metricNull, "lifecycle of a task, null IO", lifecycleParts(&target{AtMost: 0.85})},
 		{metricFIFO, "lifecycle of a task, FIFOs", lifecycleParts(&target{AtMost: 0.85})},
-		{metricRun, "the same with making and removing snapshot and container", []part{{"total", "ms", nil}}},
+		{metricRun, "the same with making and removing snapshot and container", []part{{"total", "ms", nil}, {"cpu", "ms", nil}}},
 		{metricExec, "exec of a program in a running container", lifecycleParts(&target{AtMost: 1})},
-		{metricThroughput, "lifecycles at once", []part{{"total", "/s", &target{AtLeast: 1.2}}}},
+		{metricThroughput, "lifecycles at once", []part{
+			{"total", "/s", &target{AtLeast: 1.2}}, {"cpu", "ms", nil},
+		}},
 		{metricIdle, "a shim with one idle container", memoryParts()},
 		{metricUsed, "the same after one exec", memoryParts()},
 		{metricPrograms, "programs executed per lifecycle, the container's own (1) included", []part{
@@ -64,7 +66,7 @@ func metrics() []metric {
 }
 
 func lifecycleParts(total *target) []part {
-	return []part{{"create", "ms", nil}, {"start", "ms", nil}, {"exit", "ms", nil}, {"delete", "ms", nil}, {"total", "ms", total}}
+	return []part{{"create", "ms", nil}, {"start", "ms", nil}, {"exit", "ms", nil}, {"delete", "ms", nil}, {"total", "ms", total}, {"cpu", "ms", nil}}
 }
 
 func memoryParts() []part {

@@ -5,8 +5,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"text/tabwriter"
 )
 
 // print writes the results for people.
@@ -15,7 +15,7 @@ func (r *results) print(w io.Writer) error {
 	out := &strings.Builder{}
 	r.Machine.print(out)
 	fmt.Fprintf(out, "run: %d iterations, interleaved; %d at once ×%d rounds; %d shims; %.0f s\n"+
-		"Each cell: median (90th percentile). Ratios are of medians, to stock.\n",
+		"Each cell: median (90th percentile); cpu: mean time of daemon, shim, runtime and container,\nwhich other load disturbs little. Ratios are of medians, to stock.\n",
 		r.Settings.Iterations, r.Settings.Concurrency, r.Settings.Rounds, r.Settings.Shims, r.Seconds)
 	for _, runtime := range r.Settings.Runtimes {
 		r.printRuntime(out, runtime)
@@ -34,17 +34,17 @@ func (r *results) print(w io.Writer) error {
 }
 
 func (r *results) printRuntime(w io.Writer, runtime string) {
-	fmt.Fprintf(w, "\n== with %s ==\n", runtime)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(table, "\t\t"+strings.Join(r.Settings.Variants, "\t"))
+	head := append([]string{"", ""}, r.Settings.Variants...)
 	for _, v := range r.others() {
-		fmt.Fprintf(table, "\t%s/%s", v, stock)
+		head = append(head, v+"/"+stock)
 	}
-	fmt.Fprintln(table, "\ttarget\t")
+	t := &grid{}
+	t.row(append(head, "target")...)
 	for _, m := range metrics() {
-		r.printMetric(table, runtime, m)
+		r.addMetric(t, runtime, m)
 	}
-	_ = table.Flush() // a strings.Builder does not fail
+	fmt.Fprintf(w, "\n== with %s ==\n", runtime)
+	t.print(w)
 }
 
 // others are the variants that have a ratio to stock.
@@ -58,22 +58,23 @@ func (r *results) others() []string {
 	return names
 }
 
-func (r *results) printMetric(w io.Writer, runtime string, m metric) {
-	// A title must not widen the first column, so it is no cell.
-	fmt.Fprintf(w, "%s\n", m.title)
+func (r *results) addMetric(t *grid, runtime string, m metric) {
+	if !slices.ContainsFunc(r.Rows, func(each *row) bool { return each.Runtime == runtime && each.Metric == m.name }) {
+		return
+	}
+	t.title(m.title)
 	for _, p := range m.parts {
-		fmt.Fprintf(w, "  %s\t%s", p.name, p.unit)
+		line := []string{"  " + p.name, p.unit}
 		for _, v := range r.Settings.Variants {
-			fmt.Fprintf(w, "\t%s", r.find(runtime, m.name, p.name, v).cell())
+			line = append(line, r.find(runtime, m.name, p.name, v).cell())
 		}
 		for _, v := range r.others() {
-			fmt.Fprintf(w, "\t%s", r.find(runtime, m.name, p.name, v).comparison())
+			line = append(line, r.find(runtime, m.name, p.name, v).comparison())
 		}
-		if p.target == nil {
-			fmt.Fprintln(w, "\t\t")
-		} else {
-			fmt.Fprintf(w, "\t%v\t\n", p.target)
+		if p.target != nil {
+			line = append(line, p.target.String())
 		}
+		t.row(line...)
 	}
 }
 
@@ -108,11 +109,11 @@ func (r *row) comparison() string {
 	case r == nil || r.Ratio == nil:
 		return ""
 	case r.Met == nil:
-		return fmt.Sprintf("%.2f", *r.Ratio)
+		return fmt.Sprintf("%.3f", *r.Ratio)
 	case *r.Met:
-		return fmt.Sprintf("%.2f ok", *r.Ratio)
+		return fmt.Sprintf("%.3f ok", *r.Ratio)
 	default:
-		return fmt.Sprintf("%.2f MISSED", *r.Ratio)
+		return fmt.Sprintf("%.3f MISSED", *r.Ratio)
 	}
 }
 
