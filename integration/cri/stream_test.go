@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
@@ -87,8 +88,10 @@ func TestExecTerminal(t *testing.T) {
 	size := make(sizes, 1)
 	size <- remotecommand.TerminalSize{Width: 91, Height: 29}
 	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	go func() {
-		done <- e.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: keys, Stdout: screen, Tty: true, TerminalSizeQueue: size})
+		done <- e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: keys, Stdout: screen, Tty: true, TerminalSizeQueue: size})
 	}()
 	for i, want := range []string{"29 91", "17 63"} {
 		if i == 1 {
@@ -107,11 +110,16 @@ func TestExecTerminal(t *testing.T) {
 	if _, err := io.WriteString(typist, "exit 4\n"); err != nil {
 		t.Fatal(err)
 	}
-	var code exec.CodeExitError
-	if err := <-done; !errors.As(err, &code) || code.Code != 4 {
-		t.Errorf("error %v, want exit code 4", err)
-	}
 	close(size)
+	select {
+	case err := <-done:
+		var code exec.CodeExitError
+		if !errors.As(err, &code) || code.Code != 4 {
+			t.Errorf("error %v, want exit code 4", err)
+		}
+	case <-time.After(harness.Patience):
+		t.Errorf("the stream does not end with the shell; it showed %q", screen)
+	}
 }
 
 func TestAttach(t *testing.T) {

@@ -152,11 +152,6 @@ func TestBadCreate(t *testing.T) {
 			},
 			want: "mount",
 		},
-		{
-			name:   "a checkpoint that is not there",
-			change: func(_ *testing.T, r *taskv3.CreateTaskRequest) { r.Checkpoint = "/no/such/checkpoint" },
-			want:   "",
-		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newStarter(t, []string{"sleep", "1000"}).start(t)
@@ -180,6 +175,22 @@ func TestBadCreate(t *testing.T) {
 			c.wantNothing(t)
 		})
 	}
+}
+
+// TestRestoreWithoutCRIU: a checkpoint is restored by Start, which says what is
+// missing; the task can be deleted afterwards.
+func TestRestoreWithoutCRIU(t *testing.T) {
+	c := newStarter(t, []string{"sleep", "1000"}).start(t)
+	if _, err := c.v3.Create(c.ctx(t), &taskv3.CreateTaskRequest{ID: c.id, Bundle: c.bundle, Checkpoint: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.v3.Start(c.ctx(t), &taskv3.StartRequest{ID: c.id}); err == nil || !strings.Contains(err.Error(), "criu") {
+		t.Errorf("start: %v, want an error that names criu", err)
+	}
+	if _, err := c.v3.Delete(c.ctx(t), &taskv3.DeleteRequest{ID: c.id}); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	c.wantNothing(t)
 }
 
 // wantNothing fails unless the shim lives, knows no task and has no child.

@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 // starter is what a daemon says to start a shim.
 type starter struct {
 	ns, id, bundle string
+	daemon         *daemon
 	// path is the PATH of the shim; runc of the product if empty.
 	path string
 	// args come before the action.
@@ -41,7 +42,7 @@ type starter struct {
 func newStarter(t *testing.T, args []string, change ...oci.SpecOpts) starter {
 	t.Helper()
 	id := harness.ID(t)
-	return starter{ns: harness.Token(), id: id, bundle: harness.Bundle(t, t.TempDir(), harness.Token(), id, args, change...)}
+	return starter{ns: harness.Token(), id: id, daemon: listen(t), bundle: harness.Bundle(t, t.TempDir(), harness.Token(), id, args, change...)}
 }
 
 // run executes the shim's binary with an action.
@@ -58,7 +59,7 @@ func (s starter) run(t *testing.T, stdin []byte, action string) ([]byte, string,
 	cmd := exec.Command(harness.Shim.Path(), args...)
 	cmd.Dir = s.bundle
 	cmd.Stdin = bytes.NewReader(stdin)
-	cmd.Env = []string{"PATH=" + path + ":/usr/sbin:/usr/bin:/sbin:/bin", "TTRPC_ADDRESS=/run/no/containerd.sock.ttrpc"}
+	cmd.Env = []string{"PATH=" + path + ":/usr/sbin:/usr/bin:/sbin:/bin", "TTRPC_ADDRESS=" + s.daemon.address}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -70,7 +71,7 @@ func (s starter) params(t *testing.T, change ...func(*bootapi.BootstrapParams)) 
 	t.Helper()
 	p := &bootapi.BootstrapParams{
 		InstanceID: s.id, Namespace: s.ns, ContainerdVersion: "2.4.2",
-		ContainerdTtrpcAddress: "/run/no/containerd.sock.ttrpc", ContainerdGrpcAddress: "/run/no/containerd.sock",
+		ContainerdTtrpcAddress: s.daemon.address, ContainerdGrpcAddress: "/run/no/containerd.sock",
 	}
 	for _, f := range change {
 		f(p)
