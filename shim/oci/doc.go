@@ -38,7 +38,9 @@
 // # Versions
 //
 // A runtime's version is asked for only when a spec has been refused. runc and
-// newer cruns never look at ociVersion, so for them it costs nothing; an old crun
-// costs one refused create (it refuses before it does anything) and one
-// --version per shim process, which Known remembers.
+// newer cruns never look at ociVersion, so for them it costs a stat and a failed
+// open. An old crun costs one refused create (it refuses before it does anything)
+// and one --version, after which Known, and a note beside the bundles, remember
+// it for this shim and the next ones. Trying again is safe: it happens only after
+// those words of the runtime, once.
 package oci

@@ -12,14 +12,13 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/containerd/errdefs"
 )
 
 // Known is what a process has learnt of the runtimes that refused a spec for its
 // version: how new a spec each of them takes. It is keyed by the binary's identity
 // on disk, so an upgraded runtime is asked anew. It is safe for concurrent use,
-// and small: one entry for each old runtime.
+// and small: one entry for each old runtime. What one process learns is also left
+// beside the bundles (see note.go) for the shims to come.
 type Known struct {
 	mu     sync.Mutex
 	levels map[binaryID]level
@@ -30,19 +29,19 @@ func NewKnown() *Known { return &Known{} }
 
 // binaryID tells one state of a file from another.
 type binaryID struct {
-	path      string
-	dev, ino  uint64
-	size      int64
-	sec, nsec int64
+	Path      string
+	Dev, Ino  uint64
+	Size      int64
+	Sec, Nsec int64 // of its last change
 }
 
 // level is how new a spec a runtime takes.
 type level struct {
-	name    string  // of the runtime and its release, for errors
-	spec    string  // written into the spec, as the runtime says it
-	max     numbers // the same, comparable
-	crun    bool
-	release numbers
+	Name    string  // of the runtime and its release, for errors
+	Spec    string  // written into the spec, as the runtime says it
+	Max     numbers // the same, comparable
+	Crun    bool
+	Release numbers
 }
 
 func (k *Known) get(id binaryID) (level, bool) {
@@ -61,13 +60,6 @@ func (k *Known) put(id binaryID, l level) {
 	k.levels[id] = l
 }
 
-// empty tells cheaply that there is nothing to look up.
-func (k *Known) empty() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return len(k.levels) == 0
-}
-
 func identify(binary string) (binaryID, error) {
 	path, err := exec.LookPath(binary)
 	if err != nil {
@@ -80,32 +72,50 @@ func identify(binary string) (binaryID, error) {
 	return binaryID{path, uint64(st.Dev), st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec}, nil
 }
 
-// probe asks the runtime for its version, and for its features when it has them.
-// Both were refused nothing yet: a spec was, so this is rare.
+// probe asks the runtime for its version, and for its features. A crun is not
+// asked for those: the ones that look at a version have none, or say nothing more.
 func (r *Runtime) probe(ctx context.Context) (level, error) {
 	v, err := r.Version(ctx)
 	if err != nil {
 		return level{}, err
 	}
-	l := level{name: v.String(), spec: v.Spec, crun: v.Name == "crun"}
-	l.release, _ = parseNumbers(v.Release)
-	switch data, err := r.Features(ctx); {
-	case err == nil:
-		var f struct {
-			Max string `json:"ociVersionMax"`
+	l := level{Name: v.String(), Spec: v.Spec, Crun: v.Name == "crun"}
+	l.Release, _ = parseNumbers(v.Release)
+	if !l.Crun || l.Spec == "" {
+		max, err := r.featuresMax(ctx)
+		if err != nil {
+			return level{}, err
 		}
-		if json.Unmarshal(data, &f) == nil && f.Max != "" {
-			l.spec = f.Max
+		if max != "" {
+			l.Spec = max
 		}
-	case ctx.Err() != nil:
-		return level{}, err
-	case !errors.Is(err, errdefs.ErrNotImplemented) && l.spec == "":
-		return level{}, err
 	}
-	max, ok := parseNumbers(l.spec)
-	if !ok {
+	var ok bool
+	if l.Max, ok = parseNumbers(l.Spec); !ok {
 		return level{}, &Error{Op: "features", Message: fmt.Sprintf("%s does not say which version of the OCI spec it knows", v)}
 	}
-	l.max = max
+	if all10 := (numbers{1, 0, 2}); l.Crun && l.Max.less(all10) {
+		l.Max = all10 // it claims 1.0.0, and takes any 1.0
+	}
 	return l, nil
+}
+
+// featuresMax is the newest version in the runtime's features; empty when it has
+// no features, or says nothing.
+func (r *Runtime) featuresMax(ctx context.Context) (string, error) {
+	data, err := r.Features(ctx)
+	if err != nil {
+		var said *Error
+		if errors.As(err, &said) {
+			return "", nil // it has none, in whatever words
+		}
+		return "", err
+	}
+	var f struct {
+		Max string `json:"ociVersionMax"`
+	}
+	if err := json.Unmarshal(data, &f); err != nil {
+		return "", nil // then its --version has to do
+	}
+	return f.Max, nil
 }

@@ -47,23 +47,26 @@ func (r *Runtime) lower(ctx context.Context) (bool, error) {
 			return false, fmt.Errorf("the OCI runtime refused the spec's version, and asking for the one it knows failed: %w", err)
 		}
 		r.known.put(id, l)
+		writeNote(r.notePath(), note{id, l})
 	}
 	return lowerSpec(filepath.Join(r.cfg.Bundle, specName), l)
 }
 
-// lowerKnown lowers the spec for a runtime that is known to refuse newer ones. It
-// costs nothing while no runtime has refused one.
+// lowerKnown lowers the spec for a runtime that is known to refuse newer ones. For
+// one that has not refused any, it costs a stat and an open that finds nothing.
 func (r *Runtime) lowerKnown() error {
-	if r.known.empty() {
-		return nil
-	}
 	id, err := identify(r.cfg.Binary)
 	if err != nil {
 		return nil // the call itself will say so, in the words that users know
 	}
 	l, ok := r.known.get(id)
 	if !ok {
-		return nil
+		n, noted := readNote(r.notePath())
+		if !noted || n.ID != id {
+			return nil
+		}
+		l = n.Level
+		r.known.put(id, l)
 	}
 	_, err = lowerSpec(filepath.Join(r.cfg.Bundle, specName), l)
 	return err
@@ -85,7 +88,7 @@ func lowerSpec(path string, l level) (bool, error) {
 	if !ok {
 		return false, fmt.Errorf("OCI spec %s: ociVersion %.40q is not a version: %w", path, version, errdefs.ErrInvalidArgument)
 	}
-	if !l.max.less(have) {
+	if !l.Max.less(have) {
 		return false, nil
 	}
 	field, since, err := firstNovelty(data, l)
@@ -94,9 +97,9 @@ func lowerSpec(path string, l level) (bool, error) {
 	}
 	if field != "" {
 		return false, fmt.Errorf("the OCI spec uses %s, new in version %s of the OCI spec, but %s knows only %s; use a newer OCI runtime or leave it out: %w",
-			field, since, l.name, l.spec, errdefs.ErrInvalidArgument)
+			field, since, l.Name, l.Spec, errdefs.ErrInvalidArgument)
 	}
-	quoted, err := json.Marshal(l.spec)
+	quoted, err := json.Marshal(l.Spec)
 	if err != nil {
 		return false, fmt.Errorf("encode a version: %w", err)
 	}

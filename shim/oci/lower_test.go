@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	oldCrun  = level{name: "crun 1.8.1", spec: "1.0.0", max: numbers{1, 0, 0}, crun: true, release: numbers{1, 8, 1}}
-	oldOther = level{name: "other 1.0", spec: "1.0.2-dev", max: numbers{1, 0, 2}}
-	newOther = level{name: "other 2.0", spec: "1.2.0", max: numbers{1, 2, 0}}
+	oldCrun  = level{Name: "crun 1.8.1", Spec: "1.0.0", Max: numbers{1, 0, 2}, Crun: true, Release: numbers{1, 8, 1}}
+	oldOther = level{Name: "other 1.0", Spec: "1.0.2-dev", Max: numbers{1, 0, 2}}
+	newOther = level{Name: "other 2.0", Spec: "1.2.0", Max: numbers{1, 2, 0}}
 )
 
 func TestLowerSpec(t *testing.T) {
@@ -29,6 +29,7 @@ func TestLowerSpec(t *testing.T) {
 	}{
 		"first":     {`{"ociVersion":"1.3.0","x":1}`, oldCrun, `{"ociVersion":"1.0.0","x":1}`},
 		"not newer": {`{"ociVersion":"1.0.0"}`, oldCrun, ``},
+		"any 1.0":   {`{"ociVersion":"1.0.2-dev","linux":{"intelRdt":{"closID":"x"}}}`, oldCrun, ``},
 		"older":     {`{"ociVersion":"0.9.0"}`, oldCrun, ``},
 		"same":      {`{"ociVersion":"1.0.2"}`, oldOther, ``},
 		"as said":   {`{"ociVersion":"1.1.0+dev"}`, oldOther, `{"ociVersion":"1.0.2-dev"}`},
@@ -108,7 +109,10 @@ func TestLowering(t *testing.T) {
 	f.Set("--version", ocitest.Failpoint{Stdout: "crun version 1.8.1\ncommit: f8a096\nspec: 1.0.0\n"})
 	f.Set("features", ocitest.Failpoint{Exit: 1, Stderr: "unknown command features\n"})
 	known := NewKnown()
-	for i, id := range []string{"a", "b"} {
+	for i, id := range []string{"a", "b", "c"} {
+		if id == "c" {
+			known = NewKnown() // another shim, which finds the note
+		}
 		r := newRuntime(t, Config{Binary: f.Binary(), Root: f.Root(), Bundle: ocitest.Bundle(t, "true"), Known: known})
 		rewriteVersion(t, r.cfg.Bundle, "1.3.0")
 		pid := create(t, r, id, Stdio{})
@@ -117,10 +121,7 @@ func TestLowering(t *testing.T) {
 		}
 		must(t, r.Delete(t.Context(), id, true))
 		reap(t, pid)
-		want := "create --version features create delete"
-		if i == 1 {
-			want += " create delete"
-		}
+		want := "create --version create delete" + strings.Repeat(" create delete", i)
 		if got := strings.Join(f.Steps(), " "); got != want {
 			t.Errorf("calls %s, want %s", got, want)
 		}
@@ -140,9 +141,39 @@ func TestLowering(t *testing.T) {
 	wantError(t, err, nil, "OCI runtime create failed: unknown version specified")
 	// A runtime that says nothing of versions cannot be helped.
 	r.known = NewKnown()
+	must(t, os.Remove(r.notePath()))
 	f.Set("--version", ocitest.Failpoint{Stdout: "crun version 1.8.1\n"})
 	_, err = r.Create(t.Context(), "c", CreateOptions{PidFile: r.pidFile("init")})
 	wantError(t, err, nil, "does not say which version")
+}
+
+// A note is trusted only when nobody else could have written it.
+func TestNote(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, noteName)
+	want := note{ID: binaryID{Path: "/bin/crun", Ino: 1}, Level: oldCrun}
+	if _, ok := readNote(path); ok {
+		t.Error("a note out of nothing")
+	}
+	writeNote(path, want)
+	if got, ok := readNote(path); !ok || got != want {
+		t.Errorf("%+v, %v", got, ok)
+	}
+	must(t, os.Chmod(path, 0o666))
+	if _, ok := readNote(path); ok {
+		t.Error("a note that others can write is trusted")
+	}
+	must(t, os.WriteFile(path, []byte("{"), 0o600))
+	must(t, os.Chmod(path, 0o600))
+	if _, ok := readNote(path); ok {
+		t.Error("half a note is read")
+	}
+	must(t, os.Remove(path))
+	must(t, os.Chmod(dir, 0o777))
+	writeNote(path, want)
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a note is left where others can replace it")
+	}
 }
 
 func TestKnownForgets(t *testing.T) {

@@ -20,7 +20,8 @@ type novelty struct {
 	// since is the version of the OCI spec it came with.
 	since string
 	// crun is the release of crun that honours it, though crun claims 1.0.0 for
-	// ever. Empty: no crun that looks at the version (they end with 1.14.2) does.
+	// ever. Empty: no crun that looks at the version (they end with 1.14.2) does,
+	// or that is not certain.
 	crun string
 }
 
@@ -97,11 +98,11 @@ func firstNovelty(data []byte, l level) (field, since string, err error) {
 }
 
 func (n novelty) knownTo(l level) bool {
-	if since, ok := parseNumbers(n.since); ok && !l.max.less(since) {
+	if since, ok := parseNumbers(n.since); ok && !l.Max.less(since) {
 		return true
 	}
 	first, ok := parseNumbers(n.crun)
-	return ok && l.crun && !l.release.less(first)
+	return ok && l.Crun && !l.Release.less(first)
 }
 
 // usedIn follows the path. A value that says nothing (null, false, empty) is not
