@@ -16,10 +16,11 @@ import (
 
 const (
 	// settleInterval is how often the memory of shims is read until it stays
-	// the same for settleReadings in a row, or settlePatience ends.
+	// the same for settleReadings in a row, or settlePatience ends. A shim may
+	// give memory back some seconds after it was last asked for something.
 	settleInterval = 500 * time.Millisecond
-	settleReadings = 4
-	settlePatience = 15 * time.Second
+	settleReadings = 8
+	settlePatience = 30 * time.Second
 	// settled is the relative change that counts as none.
 	settled = 0.005
 )
