@@ -42,6 +42,7 @@ type server struct {
 	publisher *events.Publisher
 	reaper    *reaper.Reaper
 	oom       *oomWatch
+	thrift    thrift
 	ttrpc     *ttrpc.Server
 	listener  net.Listener
 	socket    string // path of the listening socket
@@ -52,6 +53,10 @@ type server struct {
 
 // serve serves the Task API until the daemon shuts the empty shim down.
 func (c *command) serve(ctx context.Context) error {
+	// It is for this process and not for the OCI runtimes that it starts.
+	if err := os.Unsetenv("GOMAXPROCS"); err != nil {
+		return fmt.Errorf("clean the environment: %w", err)
+	}
 	logFile, err := c.openLog()
 	if err != nil {
 		return err
@@ -70,7 +75,7 @@ func (c *command) serve(ctx context.Context) error {
 	defer signal.Stop(signals)
 	failed := make(chan error, 1)
 	go func() { failed <- s.ttrpc.Serve(ctx, s.listener) }()
-	settle()
+	s.thrift.busy()
 	for {
 		select {
 		case sig := <-signals:
@@ -114,7 +119,7 @@ func (c *command) newServer(ctx context.Context) (_ *server, retErr error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the ttrpc server: %w", err)
 	}
-	task.NewService(s.set, s.publisher.Wake, s.finish).Register(s.ttrpc)
+	task.NewService(s.set, s.heard, s.finish).Register(s.ttrpc)
 	return s, nil
 }
 
@@ -199,6 +204,12 @@ func (w *lossyWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// heard is called for every request of the daemon.
+func (s *server) heard() {
+	s.publisher.Wake()
+	s.thrift.busy()
+}
+
 // finish ends the shim; it does not wait for it.
 func (s *server) finish() { s.once.Do(func() { close(s.end) }) }
 
@@ -225,6 +236,7 @@ func (s *server) close() {
 			log.L.WithError(err).Warn("remove the socket")
 		}
 	}
+	s.thrift.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	if s.publisher != nil {

@@ -156,11 +156,13 @@ func (c *command) spawn(p bootstrap.Params, dir string, listener *net.UnixListen
 func serverEnv(env []string, p bootstrap.Params) []string {
 	out := make([]string, 0, len(env)+2)
 	for _, kv := range env {
-		if name, _, _ := strings.Cut(kv, "="); name != "GOMAXPROCS" && name != "TTRPC_ADDRESS" {
+		switch name, _, _ := strings.Cut(kv, "="); name {
+		case "GOMAXPROCS", "TTRPC_ADDRESS":
+		default:
 			out = append(out, kv)
 		}
 	}
-	return append(out, "GOMAXPROCS=2", "TTRPC_ADDRESS="+p.TTRPCAddress)
+	return append(out, "GOMAXPROCS="+strconv.Itoa(processors), "TTRPC_ADDRESS="+p.TTRPCAddress)
 }
 
 // raiseOOMScore makes the shim one point likelier to be killed for want of memory
