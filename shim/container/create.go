@@ -75,7 +75,10 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	var undo []func() error
 	defer func() {
 		for i := len(undo) - 1; retErr != nil && i >= 0; i-- {
-			retErr = errors.Join(retErr, undo[i]())
+			// The client is told why the create failed; this is for the log.
+			if err := undo[i](); err != nil {
+				c.log().WithError(err).Warn("clean up after a failed create")
+			}
 		}
 	}()
 	facets, err := c.bundle.Facets()
@@ -274,7 +277,7 @@ func (c *Container) spawn(ctx context.Context, exec string, h *handle, io *stdio
 	h.claim(p)
 	if err := io.Started(ctx); err != nil {
 		if kerr := p.Signal(unix.SIGKILL); kerr != nil && !errdefs.IsNotFound(kerr) {
-			err = errors.Join(err, kerr)
+			c.log().WithError(kerr).Error("end a process whose streams could not be connected")
 		}
 		return 0, fmt.Errorf("connect the streams: %w", err)
 	}

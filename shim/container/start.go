@@ -4,7 +4,6 @@ package container
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/quoin-io/quoin/shim/oci"
@@ -50,7 +49,10 @@ func (c *Container) startExec(ctx context.Context, m *made, exec string, h *hand
 		err = h.attach(io)
 	}
 	if err != nil {
-		return 0, errors.Join(err, io.Close())
+		if cerr := io.Close(); cerr != nil {
+			c.log().WithError(cerr).WithField("exec", exec).Warn("close the streams of an exec that did not start")
+		}
+		return 0, err
 	}
 	return pid, nil
 }
