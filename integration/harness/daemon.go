@@ -40,6 +40,8 @@ type Spec struct {
 	Bed  Bed
 	// CRI adds the CRI plugins, which are off otherwise.
 	CRI *CRI
+	// State is containerd's state directory; a short one if empty.
+	State string
 	// Path are directories put before the daemon's PATH.
 	Path []string
 }
@@ -64,8 +66,8 @@ type Daemon struct {
 	Namespace string
 	// Address is the path of the gRPC socket.
 	Address string
-	// Root and State are containerd's directories of these names.
-	Root, State string
+	// Root is containerd's directory of this name.
+	Root string
 
 	config, log string
 	client      *containerd.Client
@@ -116,13 +118,14 @@ func (s Spec) name() string {
 
 func newDaemon(spec Spec) (*Daemon, error) {
 	spec.Name = spec.name()
-	state := filepath.Join("/run/d", spec.Name)
+	if spec.State == "" {
+		spec.State = filepath.Join("/run/d", spec.Name)
+	}
 	d := &Daemon{
 		Spec:      spec,
 		Runtime:   config.RuntimeType,
 		Namespace: Token() + "-" + spec.Name,
-		Address:   filepath.Join(state, "c.sock"),
-		State:     state,
+		Address:   filepath.Join(spec.State, "c.sock"),
 		Root:      filepath.Join(Base(), spec.Name, "root"),
 		config:    filepath.Join(Base(), spec.Name, "config.toml"),
 		log:       filepath.Join(Base(), spec.Name, "log"),

@@ -70,6 +70,9 @@ func (d *Daemon) records() []string {
 func worldLeftovers() []string {
 	return settle(func() []string {
 		found := entries("shim socket", "/run/containerd/s/*")
+		for _, d := range runningDaemons() {
+			found = append(found, entries("shim socket", filepath.Join(d.State, "s", "*"))...)
+		}
 		found = append(found, entries("network namespace", "/run/netns/*")...)
 		found = append(found, cgroupLeftovers(Token())...)
 		for _, p := range strangers() {

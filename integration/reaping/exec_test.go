@@ -39,7 +39,7 @@ type outcome struct {
 }
 
 // execOne runs one exec to its end.
-func execOne(ctx context.Context, task containerd.Task, i int, process *specs.Process) outcome {
+func execOne(ctx context.Context, task containerd.Task, i int, process *specs.Process, started chan<- int) outcome {
 	exec, err := task.Exec(ctx, fmt.Sprintf("exec-%d", i), process, cio.NullIO)
 	if err != nil {
 		return outcome{i: i, err: err}
@@ -52,6 +52,7 @@ func execOne(ctx context.Context, task containerd.Task, i int, process *specs.Pr
 		_, _ = exec.Delete(ctx) // it never ran; the task may be gone too
 		return outcome{i: i, err: err}
 	}
+	started <- i
 	select {
 	case status := <-exit:
 		code, _, err := status.Result()
@@ -131,23 +132,26 @@ const execs = 200
 // code is what exec i exits with.
 func code(i int) uint32 { return uint32(1 + i%100) }
 
-// storm runs all execs at once; midway is called when a third of them has
-// started or failed.
+// storm runs all execs at once; midway, if any, is called when a quarter of
+// them has started.
 func storm(t *testing.T, d *harness.Daemon, r *harness.Running, before func(int) string, midway func()) []outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(d.Context(t, ""), 4*harness.Patience)
 	defer cancel()
-	outcomes := make(chan outcome, execs)
+	outcomes, started := make(chan outcome, execs), make(chan int, execs)
 	for i := range execs {
 		process := execProcess(t, r, "sh", "-c", fmt.Sprintf("%sexit %d", before(i), code(i)))
-		go func() { outcomes <- execOne(ctx, r.Task, i, process) }()
+		go func() { outcomes <- execOne(ctx, r.Task, i, process, started) }()
 	}
-	var all []outcome
-	for len(all) < execs {
-		all = append(all, <-outcomes)
-		if len(all) == execs/5 && midway != nil {
-			midway()
+	if midway != nil {
+		for range execs / 4 {
+			<-started
 		}
+		midway()
+	}
+	all := make([]outcome, execs)
+	for i := range all {
+		all[i] = <-outcomes
 	}
 	return all
 }
