@@ -38,31 +38,30 @@ func TestMegabytesToASlowReader(t *testing.T) {
 	checkLeaks(t)
 	out := mkfifo(t, "out")
 	i := mustOpen(t, Streams{Stdout: out}, testOptions(t))
+	f, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	// A pipe of one page that is read in bits: the copier has to wait all the time.
+	conn, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = conn.Control(func(fd uintptr) {
+		if _, err := unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 4096); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := start(t, i, "head -c 8388608 /dev/zero")
 	got := make(chan int64, 1)
 	go func() {
-		f, err := os.Open(out)
-		if err != nil {
-			t.Error(err)
-			got <- 0
-			return
-		}
-		defer f.Close()
-		// A pipe of one page that is read in bits: the copier has to wait all the time.
-		conn, err := f.SyscallConn()
-		if err == nil {
-			err = conn.Control(func(fd uintptr) {
-				if _, err := unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 4096); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		if err != nil {
-			t.Error(err)
-		}
 		n, _ := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, make([]byte, 777))
 		got <- n
 	}()
-	cmd := start(t, i, "head -c 8388608 /dev/zero")
 	waitFor(t, cmd)
 	mustDrain(t, i)
 	within(t, patience, "the reader", func() {
