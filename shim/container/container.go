@@ -125,7 +125,9 @@ func (c *Container) State(exec string) (ProcessState, error) {
 	return ProcessState{Status: v.status(p), Pid: p.pid, Exit: p.exit, Streams: p.h.streams}, nil
 }
 
-// Wait waits for the exit of the init ("") or of an exec, or for ctx.
+// Wait waits for the exit of the init ("") or of an exec, or for ctx. It is
+// ErrNotFound once the container is deleted and the process has no exit to tell:
+// its create failed, or it is an exec that went with its container.
 func (c *Container) Wait(ctx context.Context, exec string) (reaper.Exit, error) {
 	_, p, err := c.process(exec)
 	if err != nil {
@@ -136,6 +138,13 @@ func (c *Container) Wait(ctx context.Context, exec string) (reaper.Exit, error) 
 		return p.h.exit, nil
 	case <-ctx.Done():
 		return reaper.Exit{}, ctx.Err()
+	case <-c.retired:
+	}
+	select {
+	case <-p.h.done:
+		return p.h.exit, nil
+	default:
+		return reaper.Exit{}, c.gone().err
 	}
 }
 

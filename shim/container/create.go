@@ -261,7 +261,8 @@ func (c *Container) createInit(ctx context.Context, m *made, h *handle, io *stdi
 }
 
 // spawn runs an OCI runtime that leaves a process to this shim, claims that
-// process and lets its streams flow. The process is ended when they cannot.
+// process and lets its streams flow. The process is ended when they cannot: then
+// the pid is returned beside the error.
 func (c *Container) spawn(ctx context.Context, exec string, h *handle, io *stdio.IO, run func() (int, error)) (int, error) {
 	flight := c.set.env.Reaper.Begin()
 	defer flight.End()
@@ -269,7 +270,7 @@ func (c *Container) spawn(ctx context.Context, exec string, h *handle, io *stdio
 	if err != nil {
 		return 0, err
 	}
-	p, err := flight.Claim(pid, func(e reaper.Exit) { c.post(exited{exec, e}) })
+	p, err := flight.Claim(pid, func(e reaper.Exit) { c.post(exited{exec, h, e}) })
 	if err != nil {
 		return 0, fmt.Errorf("process %d that the OCI runtime left: %w", pid, err)
 	}
@@ -279,7 +280,7 @@ func (c *Container) spawn(ctx context.Context, exec string, h *handle, io *stdio
 		if kerr := p.Signal(unix.SIGKILL); kerr != nil && !errdefs.IsNotFound(kerr) {
 			c.log().WithError(kerr).Error("end a process whose streams could not be connected")
 		}
-		return 0, fmt.Errorf("connect the streams: %w", err)
+		return pid, fmt.Errorf("connect the streams: %w", err)
 	}
 	return pid, nil
 }

@@ -63,11 +63,12 @@ func (c *Container) deleteInit(ctx context.Context, p procView) error {
 	}
 	c.set.env.OOM.Remove(c.id)
 	for exec, e := range c.view.Load().execs {
-		// Execs that the client did not delete end with their container.
+		// Execs that the client did not delete go with their container. Whoever
+		// still waits for one learns from the end of the driver that it has no exit
+		// to tell: none is made up.
 		if err := c.deleteExec(exec, e.h); err != nil {
 			c.log().WithError(err).WithField("exec", exec).Warn("release an exec with its container")
 		}
-		e.h.announce(e.exit)
 	}
 	if io := p.h.detach(); io != nil {
 		if err := io.Close(); err != nil {

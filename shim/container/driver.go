@@ -21,16 +21,11 @@ import (
 // run drives the machine until the container is deleted. It is the only
 // goroutine that touches the machine and it waits for nothing but the inbox.
 func (c *Container) run() {
-	for {
-		select {
-		case ev := <-c.inbox:
-			effects := c.m.step(ev)
-			c.view.Store(c.m.snapshot())
-			for _, e := range effects {
-				e.perform(c)
-			}
-		case <-c.retired:
-			return
+	for c.m.init.phase != phaseDeleted {
+		effects := c.m.step(<-c.inbox)
+		c.view.Store(c.m.snapshot())
+		for _, e := range effects {
+			e.perform(c)
 		}
 	}
 }

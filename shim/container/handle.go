@@ -68,7 +68,7 @@ func (h *handle) claim(p *reaper.Process) {
 	h.proc = p
 }
 
-// streamsOf returns the streams, nil when there are none.
+// attached returns the streams, nil when there are none.
 func (h *handle) attached() *stdio.IO {
 	h.mu.Lock()
 	defer h.mu.Unlock()

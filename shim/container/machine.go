@@ -189,7 +189,7 @@ func (ev startRequest) apply(m *machine) []effect {
 // started is the result of a start.
 type started struct {
 	exec string
-	pid  int
+	pid  int // with an error: of the process that was made and is being ended, or 0
 	err  error
 	at   time.Time
 }
@@ -208,8 +208,12 @@ func (ev started) apply(m *machine) []effect {
 	}
 	effects := []effect{answer{to, outcome{err: ev.err}}}
 	if p == m.init {
-		// It waits to be started again, or is dead, which exitSeen tells.
+		// It waits to be started again, or is dead, which exitSeen tells. A restore
+		// may have got as far as a process.
 		p.phase = phaseCreated
+		if ev.pid != 0 {
+			p.pid = ev.pid
+		}
 		return append(effects, m.exitSeen(p)...)
 	}
 	// An exec that never ran has no exit to tell; whoever waits must not hang.
@@ -223,15 +227,18 @@ func (ev started) apply(m *machine) []effect {
 // say of a command that they could not run for a reason of their own.
 const neverRan = 255
 
-// exited tells that a process has ended and was reaped.
+// exited tells that a process has ended and was reaped. h says which process of
+// that id: the exit of an exec whose start failed may come when another has
+// taken its place.
 type exited struct {
 	exec string
+	h    *handle
 	exit reaper.Exit
 }
 
 func (ev exited) apply(m *machine) []effect {
 	p, err := m.process(ev.exec)
-	if err != nil || p.seen != nil || p.phase >= phaseExiting {
+	if err != nil || p.h != ev.h || p.seen != nil || p.phase >= phaseExiting {
 		return nil
 	}
 	p.seen = &ev.exit
@@ -248,10 +255,7 @@ func (execsOverdue) apply(m *machine) []effect {
 
 // recorded tells that an exit is on disk, or that it could not be put there: it
 // is told all the same, since nobody else knows it.
-type recorded struct {
-	exec string
-	oom  bool
-}
+type recorded struct{ exec string }
 
 func (ev recorded) apply(m *machine) []effect {
 	p, err := m.process(ev.exec)

@@ -12,7 +12,7 @@ import (
 // phase is where a process is in its life. The transitions, all of them:
 //
 //	creating → created | deleted
-//	created  → starting | exiting | stopped | deleting
+//	created  → starting | exiting | deleting
 //	starting → running | created | stopped
 //	running  → exiting
 //	exiting  → stopped
@@ -20,8 +20,8 @@ import (
 //	deleting → deleted | created | stopped
 //	deleted  →
 //
-// created → stopped and starting → stopped are execs that could not be started;
-// created → deleting is an exec, or a checkpoint, that never was.
+// starting → stopped is an exec that could not be started; created → deleting is
+// an exec, or a checkpoint, that never was.
 type phase uint8
 
 const (
@@ -41,7 +41,7 @@ func (p phase) String() string { return phaseNames[p] }
 
 var transitions = [...][]phase{
 	phaseCreating: {phaseCreated, phaseDeleted},
-	phaseCreated:  {phaseStarting, phaseExiting, phaseStopped, phaseDeleting},
+	phaseCreated:  {phaseStarting, phaseExiting, phaseDeleting},
 	phaseStarting: {phaseRunning, phaseCreated, phaseStopped},
 	phaseRunning:  {phaseExiting},
 	phaseExiting:  {phaseStopped},

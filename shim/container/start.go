@@ -6,6 +6,9 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
 	"github.com/quoin-io/quoin/shim/oci"
 )
 
@@ -46,7 +49,13 @@ func (c *Container) startExec(ctx context.Context, m *made, exec string, h *hand
 		})
 	})
 	if err == nil {
-		err = h.attach(io)
+		if err = h.attach(io); err != nil {
+			// It runs, but is reported as one that does not: nobody could end it.
+			h.detach()
+			if kerr := h.signal(unix.SIGKILL); kerr != nil && !errdefs.IsNotFound(kerr) {
+				c.log().WithError(kerr).WithField("exec", exec).Error("end an exec whose streams could not be set up")
+			}
+		}
 	}
 	if err != nil {
 		if cerr := io.Close(); cerr != nil {
@@ -70,7 +79,7 @@ func (c *Container) restore(ctx context.Context, m *made, h *handle) (int, error
 		return m.runtime.Restore(ctx, c.id, opts)
 	})
 	if err != nil {
-		return 0, err
+		return pid, err
 	}
 	restored := *m
 	c.watchCgroup(&restored, pid)
