@@ -17,7 +17,9 @@ import (
 const maxOptions = 1 << 20
 
 // Options are those of containerd's runc shim; each means here what it means
-// there. The zero value is the default of all of them.
+// there. The zero value is the default of all of them. The deprecated
+// task_api_address and task_api_version are not among them: they are for the
+// daemon, and no shim has used them.
 type Options struct {
 	// NoPivotRoot makes the runtime move the root with MS_MOVE, for a rootfs on
 	// the initial ramdisk.
@@ -39,10 +41,6 @@ type Options struct {
 	CriuImagePath string
 	// CriuWorkPath is for criu's logs and scratch files.
 	CriuWorkPath string
-	// TaskAPIAddress and TaskAPIVersion are deprecated; they are only carried
-	// along.
-	TaskAPIAddress string
-	TaskAPIVersion uint32
 }
 
 // WriteOptions records the options for whoever cleans the bundle up later. It
@@ -107,10 +105,6 @@ func (o Options) message() (*options.Options, error) {
 		SystemdCgroup: o.SystemdCgroup,
 		CriuImagePath: o.CriuImagePath,
 		CriuWorkPath:  o.CriuWorkPath,
-		//lint:ignore SA1019 deprecated, carried along
-		TaskApiAddress: o.TaskAPIAddress,
-		//lint:ignore SA1019 deprecated, carried along
-		TaskApiVersion: o.TaskAPIVersion,
 	}, nil
 }
 
@@ -126,10 +120,6 @@ func fromMessage(p *options.Options) (Options, error) {
 		SystemdCgroup: p.GetSystemdCgroup(),
 		CriuImagePath: p.GetCriuImagePath(),
 		CriuWorkPath:  p.GetCriuWorkPath(),
-		//lint:ignore SA1019 deprecated, carried along
-		TaskAPIAddress: p.GetTaskApiAddress(),
-		//lint:ignore SA1019 deprecated, carried along
-		TaskAPIVersion: p.GetTaskApiVersion(),
 	}
 	return o, o.check()
 }
