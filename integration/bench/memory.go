@@ -97,6 +97,9 @@ func (b *bench) readShims(metric string, running map[*subject][]*sleeper) error 
 }
 
 // readShim reads the memory of the container's shim, in KiB, and its threads.
+// Private is what it does not share with other shims and what has no file. The
+// kernel's Private_Dirty says the same but for a binary that has just been
+// built: pages that are not on the disk yet count as dirty.
 func (p *sleeper) readShim() (phases, error) {
 	pid, err := p.shim()
 	if err != nil {
@@ -112,8 +115,7 @@ func (p *sleeper) readShim() (phases, error) {
 		return nil, err
 	}
 	return phases{
-		"private": rollup["Private_Dirty"],
-		"anon":    status["RssAnon"],
+		"private": status["RssAnon"],
 		"pss":     rollup["Pss"],
 		"rss":     rollup["Rss"],
 		"threads": status["Threads"],

@@ -72,7 +72,7 @@ func lifecycleParts(total *target) []part {
 func memoryParts() []part {
 	return []part{
 		{"private", "KiB", &target{AtMost: 0.65}},
-		{"anon", "KiB", nil}, {"pss", "KiB", nil}, {"rss", "KiB", nil}, {"threads", "", nil},
+		{"pss", "KiB", nil}, {"rss", "KiB", nil}, {"threads", "", nil},
 	}
 }
 
