@@ -20,6 +20,7 @@ type options struct {
 	concurrency int
 	rounds      int
 	shims       int
+	shimExecs   int
 	runtimes    []string
 	variants    []string
 	measures    []string // empty for all
@@ -67,6 +68,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.concurrency, "concurrency", 8, "containers at once where containers per second are measured")
 	flags.IntVar(&o.rounds, "rounds", 4, "how often containers per second are measured")
 	flags.IntVar(&o.shims, "shims", 20, "idle containers whose shims' memory is read")
+	flags.IntVar(&o.shimExecs, "shim-execs", 1, "execs in each of them before it is read again")
 	flags.StringVar(&runtimes, "runtimes", "runc,crun", "OCI runtimes: runc (bin/runc), crun (/usr/bin/crun)")
 	flags.StringVar(&variants, "variants", "stock,drop-in,quoind", "what to compare; ratios are to stock")
 	flags.StringVar(&measures, "measures", "", "only these, of null, fifo, run, exec, throughput, memory, programs")
@@ -83,7 +85,7 @@ func parse(args []string) (options, error) {
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q: everything is a flag, see --help", flags.Arg(0))
 	}
-	for name, value := range map[string]int{"n": o.iterations, "concurrency": o.concurrency, "rounds": o.rounds, "shims": o.shims} {
+	for name, value := range map[string]int{"n": o.iterations, "concurrency": o.concurrency, "rounds": o.rounds, "shims": o.shims, "shim-execs": o.shimExecs} {
 		if value < 1 {
 			return o, fmt.Errorf("-%s %d: must be at least 1", name, value)
 		}

@@ -26,7 +26,7 @@ const (
 )
 
 // memory reads what a shim costs that serves one idle container: right after
-// the start, and after a program has been executed in each.
+// the start, and after programs have been executed in each.
 func (b *bench) memory(ctx context.Context) (err error) {
 	running := map[*subject][]*sleeper{}
 	defer func() {
@@ -49,8 +49,8 @@ func (b *bench) memory(ctx context.Context) (err error) {
 	if err := b.readShims(metricIdle, running); err != nil {
 		return err
 	}
-	err = b.inTurns(b.shims, func(i int, s *subject) error {
-		_, err := running[s][i].exec(ctx, "once")
+	err = b.inTurns(b.shims*b.shimExecs, func(i int, s *subject) error {
+		_, err := running[s][i%b.shims].exec(ctx, fmt.Sprintf("e%d", i))
 		return err
 	})
 	if err != nil {

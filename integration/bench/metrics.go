@@ -58,7 +58,7 @@ func metrics() []metric {
 			{"total", "/s", &target{AtLeast: 1.2}}, {"cpu", "ms", nil},
 		}},
 		{metricIdle, "a shim with one idle container", memoryParts()},
-		{metricUsed, "the same after one exec", memoryParts()},
+		{metricUsed, "the same after execs", memoryParts()},
 		{metricPrograms, "programs executed per lifecycle, the container's own (1) included", []part{
 			{"total", "", nil}, {"shim", "", nil}, {"runtime", "", nil}, {"re-exec", "", nil}, {"other", "", nil},
 		}},

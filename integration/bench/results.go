@@ -26,12 +26,13 @@ type settings struct {
 	Concurrency int      `json:"concurrency"`
 	Rounds      int      `json:"rounds"`
 	Shims       int      `json:"shims"`
+	ShimExecs   int      `json:"shim_execs"`
 	Runtimes    []string `json:"runtimes"`
 	Variants    []string `json:"variants"`
 }
 
 func (o options) settings() settings {
-	return settings{o.iterations, o.concurrency, o.rounds, o.shims, o.runtimes, o.variants}
+	return settings{o.iterations, o.concurrency, o.rounds, o.shims, o.shimExecs, o.runtimes, o.variants}
 }
 
 type note struct {
