@@ -111,6 +111,8 @@ func settle(find func() []string) []string {
 	return found
 }
 
+// entries lists what matches, but for hidden files: containerd takes no hidden
+// name for a bundle, and the shim keeps what it learnt of a runtime in one.
 func entries(what, pattern string) []string {
 	paths, err := filepath.Glob(pattern)
 	if err != nil {
@@ -118,7 +120,9 @@ func entries(what, pattern string) []string {
 	}
 	var found []string
 	for _, p := range paths {
-		found = append(found, what+" "+p)
+		if !strings.HasPrefix(filepath.Base(p), ".") {
+			found = append(found, what+" "+p)
+		}
 	}
 	return found
 }
