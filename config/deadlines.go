@@ -29,6 +29,10 @@ type Deadlines struct {
 	Logger time.Duration
 	// Drain bounds the copying of output that is left after an exit.
 	Drain time.Duration
+	// Linger is how much longer, once all that was written before the exit has
+	// been copied, a process that the exited one has left may hold its output
+	// before the client's stream is ended.
+	Linger time.Duration
 }
 
 // DefaultDeadlines are generous: they end what is stuck, not what is slow.
@@ -44,5 +48,6 @@ func DefaultDeadlines() Deadlines {
 		Open:       30 * time.Second,
 		Logger:     12 * time.Second,
 		Drain:      10 * time.Second,
+		Linger:     2 * time.Second,
 	}
 }

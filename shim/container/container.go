@@ -70,6 +70,7 @@ type Container struct {
 	m       *machine // the driver's alone
 	inbox   chan event
 	retired chan struct{}
+	settled chan struct{} // closed when the create has succeeded or failed
 	view    atomic.Pointer[view]
 	made    atomic.Pointer[made]
 
@@ -85,8 +86,10 @@ type made struct {
 	killOnExit bool
 	systemd    bool // systemd placed it, so the cgroup goes with its last process
 	mounted    bool // the rootfs is mounted in the bundle
-	restore    *oci.RestoreOptions
-	cgroup     *cgroup.Cgroup // nil when the process is in none
+	// cgroupsPath is what the OCI runtime was told.
+	cgroupsPath string
+	restore     *oci.RestoreOptions
+	cgroup      *cgroup.Cgroup // nil when the process is in none
 }
 
 // ID of the container.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/containerd/api/events"
 	"github.com/containerd/containerd/api/types"
@@ -54,6 +55,7 @@ func (s *Set) Create(ctx context.Context, cfg CreateConfig) (*Container, int, er
 		m:       newMachine(cfg.ID, h),
 		inbox:   make(chan event),
 		retired: make(chan struct{}),
+		settled: make(chan struct{}),
 	}
 	c.view.Store(c.m.snapshot())
 	if err := s.add(c); err != nil {
@@ -66,6 +68,10 @@ func (s *Set) Create(ctx context.Context, cfg CreateConfig) (*Container, int, er
 	result.err = guard(func() error { return c.create(ctx, cfg, h, &result) })
 	c.post(result)
 	out := <-to.done
+	if out.err != nil {
+		<-c.retired
+	}
+	close(c.settled)
 	return c, out.pid, out.err
 }
 
@@ -111,9 +117,13 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	if cfg.Checkpoint != "" {
 		m.restore = c.restoreOptions(cfg)
 	} else {
-		undo = append(undo, func() error { return c.abort(m) })
+		begun := time.Now()
+		undo = append(undo, func() error { return c.abort(m, begun) })
 		if result.pid, err = c.createInit(ctx, m, h, io); err != nil {
 			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("create container %q: the client has gone: %w", c.id, err)
 		}
 		c.watchCgroup(m, result.pid)
 	}
@@ -169,6 +179,7 @@ func (c *Container) place(m *made, cgroupsPath string) error {
 		}
 	}
 	m.systemd = p.Driver == cgroup.Systemd
+	m.cgroupsPath = p.Path
 	return nil
 }
 
@@ -250,7 +261,9 @@ func childStdio(io *stdio.IO) oci.Stdio {
 // createInit has the OCI runtime make the container and claims its init.
 func (c *Container) createInit(ctx context.Context, m *made, h *handle, io *stdio.IO) (int, error) {
 	return c.spawn(ctx, "", h, io, func() (int, error) {
-		return m.runtime.Create(ctx, c.id, oci.CreateOptions{
+		// A runtime that is killed leaves cgroups that no delete finds, so that a
+		// client's going does not end it: what it makes is deleted instead.
+		return m.runtime.Create(context.WithoutCancel(ctx), c.id, oci.CreateOptions{
 			PidFile:       c.bundle.InitPidPath(),
 			ConsoleSocket: io.ConsoleSocket(),
 			Stdio:         childStdio(io),
@@ -285,13 +298,24 @@ func (c *Container) spawn(ctx context.Context, exec string, h *handle, io *stdio
 	return pid, nil
 }
 
-// abort removes what a create that failed may have left with the OCI runtime.
-func (c *Container) abort(m *made) error {
-	err := m.runtime.Delete(context.Background(), c.id, true)
-	if errdefs.IsNotFound(err) {
+// abort removes what a create that began then and failed may have left.
+func (c *Container) abort(m *made, begun time.Time) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.set.env.Deadlines.Delete)
+	defer cancel()
+	err := m.runtime.Delete(ctx, c.id, true)
+	if !errdefs.IsNotFound(err) || m.systemd || m.cgroupsPath == "" {
+		return err
+	}
+	// A runtime that died before it could note what it had made leaves cgroups.
+	// One that was there before is somebody else's; systemd collects its own.
+	cg, err := cgroup.Open(m.cgroupsPath)
+	if err != nil {
+		return nil // there is none: the common case
+	}
+	if st, err := os.Stat(cg.Dir()); err != nil || st.ModTime().Before(begun) {
 		return nil
 	}
-	return err
+	return cg.Remove(ctx)
 }
 
 // watchCgroup finds the container's cgroup. Without one the container runs all

@@ -98,6 +98,23 @@ func (retire) perform(c *Container) { close(c.retired) }
 
 func (e announce) perform(*Container) { e.h.announce(e.exit) }
 
+func (e finish) perform(c *Container) {
+	io := e.h.attached()
+	if io == nil {
+		return
+	}
+	go func() {
+		err := guard(func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), c.set.env.Deadlines.Drain)
+			defer cancel()
+			return io.Finish(ctx, c.set.env.Deadlines.Linger)
+		})
+		if err != nil {
+			c.log().WithError(err).Warn("output is left that nobody reads")
+		}
+	}()
+}
+
 func (e startOp) perform(c *Container) {
 	pid := 0
 	c.work(func() (err error) {

@@ -61,6 +61,8 @@ type (
 		h    *handle
 		exit reaper.Exit
 	}
+	// finish ends the output of a process that has exited.
+	finish struct{ h *handle }
 	// answer answers a call.
 	answer struct {
 		to  *call

@@ -147,14 +147,23 @@ type created struct {
 }
 
 func (ev created) apply(m *machine) []effect {
+	p := m.init
 	if ev.err != nil {
-		m.init.phase = phaseDeleted
-		return []effect{leave{}, answer{ev.to, outcome{err: ev.err}}, retire{}}
+		p.phase = phaseDeleted
+		effects := []effect{announce{p.h, p.exit}, leave{}, answer{ev.to, outcome{err: ev.err}}}
+		for _, to := range p.deletes {
+			effects = append(effects, answer{to, outcome{err: m.refuse(p, "delete")}})
+		}
+		return append(effects, retire{})
 	}
-	m.init.phase = phaseCreated
-	m.init.pid, m.init.restore, m.killOnExit = ev.pid, ev.restore, ev.killOnExit
+	p.phase = phaseCreated
+	p.pid, p.restore, m.killOnExit = ev.pid, ev.restore, ev.killOnExit
 	effects := []effect{publish{ev.event}, answer{ev.to, outcome{pid: ev.pid}}}
-	return append(effects, m.exitSeen(m.init)...)
+	effects = append(effects, m.exitSeen(p)...)
+	if len(p.deletes) > 0 && p.phase == phaseCreated {
+		effects = append(effects, m.deleteCreated()...)
+	}
+	return effects
 }
 
 // startRequest asks to start the init or an exec.
@@ -263,7 +272,7 @@ func (ev recorded) apply(m *machine) []effect {
 		return nil
 	}
 	p.phase = phaseStopped
-	effects := []effect{announce{p.h, p.exit}, publishExit{exec: p.id, pid: p.pid, exit: p.exit}}
+	effects := []effect{announce{p.h, p.exit}, publishExit{exec: p.id, pid: p.pid, exit: p.exit}, finish{p.h}}
 	if p != m.init {
 		return append(effects, m.exitSeen(m.init)...)
 	}

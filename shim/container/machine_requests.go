@@ -49,16 +49,29 @@ func (ev deleteRequest) apply(m *machine) []effect {
 	case p.phase == phaseDeleting, len(p.deletes) > 0:
 		p.deletes = append(p.deletes, ev.to)
 		return nil
-	case p == m.init && p.phase == phaseCreated && !p.restore:
-		// The OCI runtime holds a process that never ran. It is ended first, so
-		// that its exit is seen, recorded and told like any other.
+	case p.phase == phaseCreating:
+		// The daemon that asked for the container was restarted, most likely: it
+		// is deleted once it is whole, or has come to nothing by itself.
 		p.deletes = append(p.deletes, ev.to)
-		return []effect{killInit{}}
+		return nil
+	case p == m.init && p.phase == phaseCreated:
+		p.deletes = append(p.deletes, ev.to)
+		return m.deleteCreated()
 	case p.phase == phaseCreated, p.phase == phaseStopped:
 		p.deletes = append(p.deletes, ev.to)
 		return m.delete(p)
 	}
 	return []effect{answer{ev.to, outcome{err: m.refuse(p, "delete")}}}
+}
+
+// deleteCreated deletes an init that was never started. The OCI runtime holds
+// its process, unless it is to be restored: that is ended first, so that its exit
+// is seen, recorded and told like any other.
+func (m *machine) deleteCreated() []effect {
+	if m.init.restore {
+		return m.delete(m.init)
+	}
+	return []effect{killInit{}}
 }
 
 func (m *machine) delete(p *process) []effect {

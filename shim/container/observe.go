@@ -22,8 +22,20 @@ type ProcessInfo struct {
 // Pids lists the container's processes. It is ErrFailedPrecondition once the
 // init has ended: an empty list, or ErrNotFound, would make a containerd that
 // restarts take the shim for a leaked one and drop the exit status that it keeps
-// (core/runtime/v2/shim_load.go).
+// (core/runtime/v2/shim_load.go). For the same daemon's sake it waits for a create
+// that is under way: one whose daemon has gone comes to nothing, and then the
+// shim, which is ErrNotFound's meaning, serves nobody.
 func (c *Container) Pids(ctx context.Context) ([]ProcessInfo, error) {
+	select {
+	case <-c.settled:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("container %q is still being created: %w", c.id, ctx.Err())
+	}
+	select {
+	case <-c.retired:
+		return nil, c.gone().err
+	default:
+	}
 	m, err := c.ready()
 	if err != nil {
 		return nil, err

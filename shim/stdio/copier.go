@@ -105,7 +105,10 @@ func (c *copier) loop() error {
 	}
 	for {
 		err := c.srcConn.Read(c.take)
-		if errors.Is(err, os.ErrDeadlineExceeded) { // Drain asks for one more look
+		if errors.Is(err, os.ErrDeadlineExceeded) { // Drain asks for one more look, Finish for the end
+			if c.m.isCut() {
+				return nil
+			}
 			if err = c.src.SetReadDeadline(noDeadline); err == nil {
 				continue
 			}

@@ -25,6 +25,7 @@ type meter struct {
 	empties   uint64 // how often the source was found empty with all delivered
 	finished  bool   // the source has ended, or copying has
 	exited    bool   // the process has exited (set by mark)
+	severed   bool   // the source is to be taken for ended (set by cut)
 	changed   chan struct{}
 }
 
