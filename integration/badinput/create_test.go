@@ -203,7 +203,7 @@ func TestMissingLogger(t *testing.T) {
 
 // TestOddPaths: a state directory, and so every bundle, with spaces and UTF-8.
 func TestOddPaths(t *testing.T) {
-	d := harness.Start(t, harness.Spec{Kind: harness.KindQuoind, Name: "b ü n 日"})
+	d := harness.Start(t, harness.Spec{Kind: harness.KindQuoind, Name: "odd", State: "/run/d/b ü n 日"})
 	r := d.Run(t, harness.ID(t), harness.Container{Args: []string{"sh", "-c", "echo odd; exit 8"}})
 	if code := r.AwaitExit(t).ExitCode(); code != 8 {
 		t.Errorf("exit code %d", code)

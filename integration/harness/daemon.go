@@ -125,10 +125,11 @@ func newDaemon(spec Spec) (*Daemon, error) {
 		Spec:      spec,
 		Runtime:   config.RuntimeType,
 		Namespace: Token() + "-" + spec.Name,
-		Address:   filepath.Join(spec.State, "c.sock"),
-		Root:      filepath.Join(Base(), spec.Name, "root"),
-		config:    filepath.Join(Base(), spec.Name, "config.toml"),
-		log:       filepath.Join(Base(), spec.Name, "log"),
+		// Not below State, which tests make long and odd.
+		Address: filepath.Join("/run", socketName(spec.Name)+".sock"),
+		Root:    filepath.Join(Base(), spec.Name, "root"),
+		config:  filepath.Join(Base(), spec.Name, "config.toml"),
+		log:     filepath.Join(Base(), spec.Name, "log"),
 	}
 	if Reference() {
 		d.Runtime = "io.containerd.runc.v2"
@@ -143,6 +144,9 @@ func newDaemon(spec Spec) (*Daemon, error) {
 	}
 	return d, nil
 }
+
+// socketName keeps of a name what a gRPC target takes.
+func socketName(name string) string { return notInID.ReplaceAllString(name, "-") }
 
 func (d *Daemon) binary() string {
 	if d.Kind == KindQuoind && !Reference() {
