@@ -9,6 +9,9 @@ import "time"
 type Deadlines struct {
 	// Create bounds one "create" (or "restore") of the OCI runtime.
 	Create time.Duration
+	// Abandon is how long a create goes on whose client has gone. An OCI runtime
+	// that is killed leaves what no delete finds, so it may finish if it can.
+	Abandon time.Duration
 	// Start bounds one "start" of the OCI runtime.
 	Start time.Duration
 	// Exec bounds one "exec --detach" of the OCI runtime.
@@ -39,6 +42,7 @@ type Deadlines struct {
 func DefaultDeadlines() Deadlines {
 	return Deadlines{
 		Create:     2 * time.Minute,
+		Abandon:    3 * time.Second,
 		Start:      time.Minute,
 		Exec:       time.Minute,
 		Control:    30 * time.Second,

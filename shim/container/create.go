@@ -261,9 +261,9 @@ func childStdio(io *stdio.IO) oci.Stdio {
 // createInit has the OCI runtime make the container and claims its init.
 func (c *Container) createInit(ctx context.Context, m *made, h *handle, io *stdio.IO) (int, error) {
 	return c.spawn(ctx, "", h, io, func() (int, error) {
-		// A runtime that is killed leaves cgroups that no delete finds, so that a
-		// client's going does not end it: what it makes is deleted instead.
-		return m.runtime.Create(context.WithoutCancel(ctx), c.id, oci.CreateOptions{
+		ctx, stop := abandoned(ctx, c.set.env.Deadlines.Abandon)
+		defer stop()
+		return m.runtime.Create(ctx, c.id, oci.CreateOptions{
 			PidFile:       c.bundle.InitPidPath(),
 			ConsoleSocket: io.ConsoleSocket(),
 			Stdio:         childStdio(io),
@@ -271,6 +271,19 @@ func (c *Container) createInit(ctx context.Context, m *made, h *handle, io *stdi
 			NoNewKeyring:  m.options.NoNewKeyring,
 		})
 	})
+}
+
+// abandoned returns a context that ends that much later than ctx does.
+func abandoned(ctx context.Context, later time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(later, cancel)
+		context.AfterFunc(longer, func() { t.Stop() })
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // spawn runs an OCI runtime that leaves a process to this shim, claims that
