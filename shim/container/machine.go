@@ -150,7 +150,8 @@ func (ev created) apply(m *machine) []effect {
 	p := m.init
 	if ev.err != nil {
 		p.phase = phaseDeleted
-		effects := []effect{announce{p.h, p.exit}, leave{}, answer{ev.to, outcome{err: ev.err}}}
+		// Those that wait for an exit learn from retire that there is none.
+		effects := []effect{leave{}, answer{ev.to, outcome{err: ev.err}}}
 		for _, to := range p.deletes {
 			effects = append(effects, answer{to, outcome{err: m.refuse(p, "delete")}})
 		}
@@ -182,7 +183,9 @@ func (ev startRequest) apply(m *machine) []effect {
 			err = &StateError{Container: m.id, State: m.freezer.String(), Action: "exec in"}
 		}
 	}
-	if err == nil && (len(p.deletes) > 0 || p.seen != nil) {
+	// A restored process that could not be kept is being ended.
+	failed := err == nil && p.restore && p.pid != 0 && p.phase == phaseCreated
+	if err == nil && (failed || len(p.deletes) > 0 || p.seen != nil) {
 		err = &StateError{Container: m.id, Process: p.id, State: phaseExiting.String(), Action: "start"}
 	}
 	if err == nil {

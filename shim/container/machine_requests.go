@@ -23,7 +23,7 @@ func (ev execRequest) apply(m *machine) []effect {
 		err = fmt.Errorf("process %q of container %q: %w", ev.exec, m.id, errdefs.ErrAlreadyExists)
 	case m.freezer != thawed:
 		err = &StateError{Container: m.id, State: m.freezer.String(), Action: "exec in"}
-	case m.initGone(), m.init.phase < phaseCreated, m.init.restore && m.init.phase == phaseCreated:
+	case m.initGone(), m.init.phase < phaseCreated, m.init.restore && m.init.phase <= phaseStarting:
 		err = m.refuse(m.init, "exec in")
 	}
 	if err != nil {
@@ -65,10 +65,10 @@ func (ev deleteRequest) apply(m *machine) []effect {
 }
 
 // deleteCreated deletes an init that was never started. The OCI runtime holds
-// its process, unless it is to be restored: that is ended first, so that its exit
-// is seen, recorded and told like any other.
+// its process, unless it is still to be restored: that is ended first, so that its
+// exit is seen, recorded and told like any other.
 func (m *machine) deleteCreated() []effect {
-	if m.init.restore {
+	if m.init.pid == 0 {
 		return m.delete(m.init)
 	}
 	return []effect{killInit{}}
@@ -104,8 +104,13 @@ func (ev deleted) apply(m *machine) []effect {
 		delete(m.execs, p.id)
 	}
 	if ev.err == nil {
-		// Whoever waits for a process that never ran must not hang.
-		effects = append(effects, announce{p.h, p.exit})
+		// Whoever waits for a process that never ran must not hang, nor take it for
+		// one that ran well.
+		exit := p.exit
+		if p.fallback == phaseCreated {
+			exit.Status = neverRan
+		}
+		effects = append(effects, announce{p.h, exit})
 	}
 	for _, to := range p.deletes {
 		effects = append(effects, answer{to, out})
