@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/pkg/cio"
+
+	"github.com/quoin-io/quoin/integration/harness"
 )
 
 // bench is one run with one OCI runtime.
@@ -51,6 +53,7 @@ func withRuntime(ctx context.Context, o options, runtime ociRuntime, r *results)
 		for _, s := range b.subjects {
 			err = errors.Join(err, s.stop())
 		}
+		err = errors.Join(err, noneLeft())
 	}()
 	for _, name := range o.variants {
 		v, err := variantByName(name)
@@ -92,6 +95,20 @@ func (b *bench) measures() []measure {
 		{"memory", b.memory},
 		{"programs", b.programs},
 	}
+}
+
+// noneLeft says what still runs after every daemon has been stopped: a shim that
+// outlives its last container is one too many in all figures that follow.
+func noneLeft() error {
+	return until(cleanupPatience, func() error {
+		var errs []error
+		for _, p := range harness.Processes() {
+			if p.PID != 1 && p.PID != os.Getpid() {
+				errs = append(errs, fmt.Errorf("left behind: process %v", p))
+			}
+		}
+		return errors.Join(errs...)
+	})
 }
 
 // logs is the end of each daemon's log, as an error to show.
