@@ -34,18 +34,24 @@ const (
 // request is what the command line asks for; an empty string means nothing.
 type request struct {
 	config               string
-	explicit             bool // config was named, so it must exist
+	explicit             bool   // config was named, so it must exist
+	dropIns              string // pattern of the files that config imports if it does not say
 	root, state, address string
 }
 
 func requestOf(cmd *cli.Command) request {
-	return request{
+	req := request{
 		config:   cmd.String("config"),
 		explicit: cmd.IsSet("config"),
 		root:     cmd.String("root"),
 		state:    cmd.String("state"),
 		address:  cmd.String("address"),
 	}
+	// A file elsewhere stands for itself: the machine's drop-ins are not its.
+	if place := config.DefaultDaemon(); req.config == place.Config {
+		req.dropIns = place.DropIns
+	}
+	return req
 }
 
 // resolve returns what quoind runs with: its defaults, overridden by the user's
@@ -93,20 +99,28 @@ func defaults() (*srvconfig.Config, error) {
 	return settings, nil
 }
 
-// filesOf lists the files to read, later ones overriding. Without a main file
-// the drop-ins that it would import by default still count.
+// filesOf lists the files to read, later ones overriding. Like every other key,
+// imports has its default where the file does not set it or is not there.
 func filesOf(req request) ([]string, error) {
 	if req.config == "" {
 		return nil, nil
 	}
-	_, err := os.Stat(req.config)
+	text, err := os.ReadFile(req.config)
 	switch {
-	case err == nil:
-		return []string{req.config}, nil
-	case !errors.Is(err, fs.ErrNotExist), req.explicit:
+	case errors.Is(err, fs.ErrNotExist) && !req.explicit:
+		return filepath.Glob(req.dropIns)
+	case err != nil:
 		return nil, fmt.Errorf("reading configuration: %w", err)
 	}
-	return filepath.Glob(config.DefaultDaemon().DropIns)
+	files := []string{req.config}
+	var main struct {
+		Imports *[]string `toml:"imports"`
+	}
+	if toml.Unmarshal(text, &main) != nil || main.Imports != nil {
+		return files, nil // what is malformed is told, with its place, when it is loaded
+	}
+	dropIns, err := filepath.Glob(req.dropIns)
+	return append(files, dropIns...), err
 }
 
 // settle applies the command line and then what follows from the result.

@@ -3,6 +3,8 @@
 package daemon
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -152,6 +154,39 @@ snapshotter = "native"
 	} {
 		if value := criAt(got, want.keys...); !reflect.DeepEqual(value, want.value) {
 			t.Errorf("%q = %v, want %v", want.keys, value, want.value)
+		}
+	}
+}
+
+// Drop-ins override the main file, whether it is there or not, unless it says
+// what it imports.
+func TestDropIns(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("1.conf", "version = 4\nstate = '/one'")
+	write("2.conf", "version = 4\nstate = '/two'")
+	for name, tc := range map[string]struct {
+		file        string
+		root, state string
+	}{
+		"absent":         {write("absent", "") + "-not", "/var/lib/quoind", "/two"},
+		"no imports":     {write("plain", "version = 4\nroot = '/r'\nstate = '/main'"), "/r", "/two"},
+		"empty imports":  {write("alone", "version = 4\nimports = []\nstate = '/main'"), "/var/lib/quoind", "/main"},
+		"imports of one": {write("chosen", "version = 4\nimports = ['1.conf']\nstate = '/main'"), "/var/lib/quoind", "/one"},
+	} {
+		settings, err := resolve(t.Context(), request{config: tc.file, dropIns: filepath.Join(dir, "*.conf")})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if settings.Root != tc.root || settings.State != tc.state {
+			t.Errorf("%s: root %q, state %q; want %q, %q", name, settings.Root, settings.State, tc.root, tc.state)
 		}
 	}
 }
