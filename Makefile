@@ -36,6 +36,7 @@ PACKAGES ?= ./cmd/... ./config/... ./plugins/... ./shim/...
 INTEGRATION_PACKAGES ?= ./integration/...
 RUN      ?=
 FUZZTIME ?= 5s
+BENCHFLAGS ?=
 
 # What the test runner and the fuzzer's driver read.
 export GO PACKAGES INTEGRATION_PACKAGES RUN FUZZTIME
@@ -124,8 +125,9 @@ test-integration: setup ## only the integration suite
 lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, and the direction of imports
 	@integration/lint.sh
 
-bench: build stock ## Quoin beside stock containerd: a table, and JSON in _out/
-	@$(GO) run ./integration/bench
+bench: setup ## Quoin beside stock containerd: a table, and JSON in _out/
+	@$(MAKE) build stock
+	$(GO) run ./integration/bench $(BENCHFLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (5s)
 	@integration/fuzz.sh
