@@ -132,13 +132,15 @@ func (w *world) moved(from, to phase) error {
 	if from == to {
 		return nil
 	}
-	for _, way := range ways(from, to, 3) {
-		for i := range way[1:] {
-			w.edges[[2]phase{way[i], way[i+1]}] = true
-		}
-		return nil
+	found := ways(from, to, 3)
+	if len(found) == 0 {
+		return fmt.Errorf("from %s to %s there is no way in the table", from, to)
 	}
-	return fmt.Errorf("from %s to %s there is no way in the table", from, to)
+	way := found[0]
+	for i := range way[1:] {
+		w.edges[[2]phase{way[i], way[i+1]}] = true
+	}
+	return nil
 }
 
 // ways are the shortest first.
