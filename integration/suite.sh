@@ -26,7 +26,7 @@ suite() {
 	printf '\n== %s tests\n' "$name"
 	mkdir -p "$OUT_DIR"
 	# shellcheck disable=SC2086 # the packages are a list
-	COUNTS=$counts GOVERSION=$("$GO" env GOVERSION) "$TOOLS_DIR/gotestsum" --format standard-quiet --no-color \
+	COUNTS=$counts GOVERSION=$("$GO" env GOVERSION) "$TOOLS_DIR/gotestsum" --format pkgname --no-color \
 		--format-hide-empty-pkg --jsonfile "$OUT_DIR/$name-tests.json" --junitfile "$OUT_DIR/$name-tests.xml" \
 		--post-run-command 'bash -c "echo $TESTS_TOTAL $TESTS_FAILED $TESTS_SKIPPED $TESTS_ERRORS >>$COUNTS"' \
 		-- "$@" "${filter[@]}" $packages || status=1
