@@ -46,9 +46,7 @@ func TestOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, procs := range hierarchies { // the option names a cgroup that exists
-			if err := os.MkdirAll(filepath.Join(filepath.Dir(procs), group), 0o755); err != nil {
-				t.Fatal(err)
-			}
+			makeCgroup(t, filepath.Dir(procs), group)
 		}
 		r := start(t, &options.Options{ShimCgroup: group})
 		shims := harness.Shims(r.ID())
@@ -88,4 +86,26 @@ func TestOptions(t *testing.T) {
 		}
 		end(t, r)
 	})
+}
+
+// makeCgroup makes a cgroup that processes can join: in a v1 cpuset, only after
+// it has got processors and memory.
+func makeCgroup(t *testing.T, hierarchy, group string) {
+	t.Helper()
+	dir := filepath.Join(hierarchy, group)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		value, err := os.ReadFile(filepath.Join(hierarchy, file))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, file), value, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
