@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -57,6 +58,7 @@ func (c *command) serve(ctx context.Context) error {
 	if err := os.Unsetenv("GOMAXPROCS"); err != nil {
 		return fmt.Errorf("clean the environment: %w", err)
 	}
+	debug.SetGCPercent(gcPercent)
 	logFile, err := c.openLog()
 	if err != nil {
 		return err
@@ -75,7 +77,6 @@ func (c *command) serve(ctx context.Context) error {
 	defer signal.Stop(signals)
 	failed := make(chan error, 1)
 	go func() { failed <- s.ttrpc.Serve(ctx, s.listener) }()
-	s.thrift.busy()
 	for {
 		select {
 		case sig := <-signals:
@@ -204,10 +205,13 @@ func (w *lossyWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// heard is called for every request of the daemon.
-func (s *server) heard() {
+// heard is called for every request of the daemon. One that only looks does not
+// count as work: CRI looks at each container every second.
+func (s *server) heard(changes bool) {
 	s.publisher.Wake()
-	s.thrift.busy()
+	if changes {
+		s.thrift.busy()
+	}
 }
 
 // finish ends the shim; it does not wait for it.

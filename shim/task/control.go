@@ -63,7 +63,7 @@ func (s *Service) update(ctx context.Context, r *task.UpdateTaskRequest) (*empty
 }
 
 func (s *Service) stats(ctx context.Context, r *task.StatsRequest) (*task.StatsResponse, error) {
-	c, err := s.get(r.ID)
+	c, err := s.look(r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (s *Service) stats(ctx context.Context, r *task.StatsRequest) (*task.StatsR
 }
 
 func (s *Service) pids(ctx context.Context, r *task.PidsRequest) (*task.PidsResponse, error) {
-	c, err := s.get(r.ID)
+	c, err := s.look(r.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -20,27 +20,35 @@ import (
 // Service answers the Task API for the containers of a Set.
 type Service struct {
 	set      *container.Set
-	heard    func()
+	heard    func(changes bool)
 	shutdown func()
 }
 
 // NewService returns a Service. heard is called for each request, since one
-// proves that the daemon is there; shutdown is called, once the set has been
+// proves that the daemon is there, and told whether it may change something;
+// shutdown is called, once the set has been
 // sealed, when the daemon asks an empty shim to end, and must not wait for that
 // request.
-func NewService(set *container.Set, heard, shutdown func()) *Service {
+func NewService(set *container.Set, heard func(changes bool), shutdown func()) *Service {
 	return &Service{set: set, heard: heard, shutdown: shutdown}
 }
 
 var empty = &emptypb.Empty{}
 
+// get looks up the container of a request that may change it.
 func (s *Service) get(id string) (*container.Container, error) {
-	s.heard()
+	s.heard(true)
+	return s.set.Get(id)
+}
+
+// look looks up the container of a request that only asks.
+func (s *Service) look(id string) (*container.Container, error) {
+	s.heard(false)
 	return s.set.Get(id)
 }
 
 func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.CreateTaskResponse, error) {
-	s.heard()
+	s.heard(true)
 	options, err := container.ParseOptions(r.GetOptions().GetTypeUrl(), r.GetOptions().GetValue())
 	if err != nil {
 		return nil, fmt.Errorf("create container %q: %w", r.ID, err)
@@ -101,7 +109,7 @@ func (s *Service) delete(ctx context.Context, r *task.DeleteRequest) (*task.Dele
 }
 
 func (s *Service) state(_ context.Context, r *task.StateRequest) (*task.StateResponse, error) {
-	c, err := s.get(r.ID)
+	c, err := s.look(r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +161,7 @@ func exitedAt(e container.Exit) *timestamppb.Timestamp {
 }
 
 func (s *Service) wait(ctx context.Context, r *task.WaitRequest) (*task.WaitResponse, error) {
-	c, err := s.get(r.ID)
+	c, err := s.look(r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +182,7 @@ func (s *Service) kill(ctx context.Context, r *task.KillRequest) (*emptypb.Empty
 
 func (s *Service) connect(_ context.Context, r *task.ConnectRequest) (*task.ConnectResponse, error) {
 	resp := &task.ConnectResponse{ShimPid: uint32(os.Getpid())}
-	if c, err := s.get(r.ID); err == nil {
+	if c, err := s.look(r.ID); err == nil {
 		if p, err := c.State(""); err == nil {
 			resp.TaskPid = uint32(p.Pid)
 		}
@@ -185,7 +193,7 @@ func (s *Service) connect(_ context.Context, r *task.ConnectRequest) (*task.Conn
 // shutdownIfEmpty ends a shim without containers; the daemon asks after each
 // delete, also while others of the pod are there.
 func (s *Service) shutdownIfEmpty(context.Context, *task.ShutdownRequest) (*emptypb.Empty, error) {
-	s.heard()
+	s.heard(true)
 	if s.set.Seal() {
 		s.shutdown()
 	}
