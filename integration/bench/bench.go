@@ -39,6 +39,7 @@ func runBench(ctx context.Context, o options) error {
 			break
 		}
 	}
+	r.Machine.LoadEnd = loadAverage()
 	r.Seconds = time.Since(began).Round(time.Second).Seconds()
 	return errors.Join(r.print(os.Stdout), r.save(o.output), failed)
 }

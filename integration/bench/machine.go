@@ -23,7 +23,8 @@ type machine struct {
 	Cores    int      `json:"cores"`
 	Memory   string   `json:"memory"`
 	Cgroups  string   `json:"cgroups"`
-	Load     string   `json:"load_average"` // when the run began: others disturb
+	Load     string   `json:"load_average"`        // when the run began: others disturb
+	LoadEnd  string   `json:"load_average_at_end"` // the run's own load included
 	Versions []string `json:"versions"`
 }
 
@@ -31,7 +32,7 @@ func describeMachine(ctx context.Context) machine {
 	m := machine{
 		Cores:   runtime.NumCPU(),
 		Kernel:  firstLine("/proc/sys/kernel/osrelease"),
-		Load:    firstLine("/proc/loadavg"),
+		Load:    loadAverage(),
 		CPU:     "unknown",
 		Cgroups: cgroupMode(),
 	}
@@ -88,6 +89,12 @@ func version(ctx context.Context, path string, args ...string) string {
 	return fmt.Sprintf("%s: %s", path, strings.Join(said[:min(len(said), 3)], " · "))
 }
 
+// loadAverage is that of the last 1, 5 and 15 minutes.
+func loadAverage() string {
+	fields := strings.Fields(firstLine("/proc/loadavg"))
+	return strings.Join(fields[:min(3, len(fields))], " ")
+}
+
 func firstLine(path string) string {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -98,8 +105,8 @@ func firstLine(path string) string {
 }
 
 func (m machine) print(w io.Writer) {
-	fmt.Fprintf(w, "machine: Linux %s, %d cores (%s), %s, cgroups %s, load %s\n",
-		m.Kernel, m.Cores, m.CPU, m.Memory, m.Cgroups, m.Load)
+	fmt.Fprintf(w, "machine: Linux %s, %d cores (%s), %s, cgroups %s, load %s before and %s after\n",
+		m.Kernel, m.Cores, m.CPU, m.Memory, m.Cgroups, m.Load, m.LoadEnd)
 	for _, v := range m.Versions {
 		fmt.Fprintf(w, "  %s\n", v)
 	}

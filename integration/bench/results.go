@@ -84,6 +84,10 @@ func (r *results) find(runtime, metric, part, variant string) *row {
 
 func (r *results) note(about, text string) { r.Notes = append(r.Notes, note{about, text}) }
 
+// noise is the duration, in milliseconds, below which a ratio says nothing: the
+// exit of a program that ended before its start was answered, for one.
+const noise = 0.1
+
 // summarize computes the figures of every row and compares them with stock's.
 func (r *results) summarize() {
 	for _, each := range r.Rows {
@@ -96,7 +100,7 @@ func (r *results) summarize() {
 		p := partOf(each.Metric, each.Part)
 		each.Unit = p.unit
 		reference := r.find(each.Runtime, each.Metric, each.Part, stock)
-		if each.Variant == stock || reference == nil || reference.Median == 0 {
+		if each.Variant == stock || reference == nil || reference.Median == 0 || p.unit == "ms" && reference.Median < noise {
 			continue
 		}
 		ratio := each.Median / reference.Median

@@ -14,7 +14,7 @@ func (r *results) print(w io.Writer) error {
 	r.summarize()
 	out := &strings.Builder{}
 	r.Machine.print(out)
-	fmt.Fprintf(out, "run: %d iterations, interleaved; %d at once ×%d rounds; %d shims, %d execs in each; %.0f s\n"+
+	fmt.Fprintf(out, "run: %d iterations, interleaved; %d at once ×%d rounds; %d shims, execs in each: %d; %.0f s\n"+
 		"Each cell: median (90th percentile); cpu: mean time of daemon, shim, runtime and container,\nwhich other load disturbs little. Ratios are of medians, to stock.\n",
 		r.Settings.Iterations, r.Settings.Concurrency, r.Settings.Rounds, r.Settings.Shims, r.Settings.ShimExecs, r.Seconds)
 	for _, runtime := range r.Settings.Runtimes {
