@@ -5,6 +5,7 @@ package container
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +74,10 @@ type Container struct {
 	settled chan struct{} // closed when the create has succeeded or failed
 	view    atomic.Pointer[view]
 	made    atomic.Pointer[made]
+
+	// ending is the ending of what the init has left behind. Its delete waits for
+	// it: no cgroup can be removed before.
+	ending sync.WaitGroup
 
 	oomKilled atomic.Bool
 	lastStats atomic.Pointer[anypb.Any] // of a cgroup that vanished with its last process

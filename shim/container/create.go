@@ -316,7 +316,7 @@ func (c *Container) abort(m *made, begun time.Time) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.set.env.Deadlines.Delete)
 	defer cancel()
 	err := m.runtime.Delete(ctx, c.id, true)
-	if !errdefs.IsNotFound(err) || m.systemd || m.cgroupsPath == "" {
+	if err != nil || m.systemd || m.cgroupsPath == "" {
 		return err
 	}
 	// A runtime that died before it could note what it had made leaves cgroups.

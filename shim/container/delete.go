@@ -54,6 +54,7 @@ func (c *Container) deleteExec(exec string, h *handle) error {
 
 func (c *Container) deleteInit(ctx context.Context, p procView) error {
 	m := c.made.Load()
+	c.ending.Wait()
 	// A container that was checkpointed and left, or never restored, is not known
 	// to the runtime any more.
 	if p.pid != 0 {

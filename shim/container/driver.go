@@ -148,11 +148,11 @@ func (killInit) perform(c *Container) {
 }
 
 func (killAll) perform(c *Container) {
-	go func() {
+	c.ending.Go(func() {
 		if err := guard(c.killLeftovers); err != nil {
 			c.log().WithError(err).Error("end what the init left behind")
 		}
-	}()
+	})
 }
 
 func (watchExecs) perform(c *Container) {

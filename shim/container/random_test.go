@@ -107,7 +107,7 @@ func fail(t testing.TB, bytes []byte) {
 // TestRandomOrders lets many worlds live, and wants all of the machine to have
 // been seen: each transition of the table, each effect.
 func TestRandomOrders(t *testing.T) {
-	const worlds = 20000
+	const worlds = 5000
 	random := rand.New(rand.NewPCG(1, 2))
 	edges, happened := map[[2]phase]bool{}, map[string]bool{}
 	for range worlds {

@@ -107,10 +107,11 @@ func release(c *container) error {
 		return errors.New("cannot start an already stopped container")
 	}
 	defer unix.Close(pidfd)
-	done := make(chan error, 1)
+	listens, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		f, err := os.OpenFile(filepath.Join(c.dir, "start"), os.O_WRONLY, 0)
 		if err == nil {
+			close(listens)
 			_, err = f.WriteString("\n")
 			_ = f.Close()
 		}
@@ -130,7 +131,12 @@ func release(c *container) error {
 	case err := <-done:
 		return err
 	case <-died:
-		return errors.New("cannot start a container that has stopped")
+		select {
+		case <-listens: // it went on, and has ended already
+			return <-done
+		default:
+			return errors.New("cannot start a container that has stopped")
+		}
 	case <-time.After(time.Minute):
 		return errors.New("init does not listen")
 	}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/api/events"
+
+	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/shim/cgroup"
+	"github.com/quoin-io/quoin/shim/oci"
+	"github.com/quoin-io/quoin/shim/oci/ocitest"
+	"github.com/quoin-io/quoin/shim/reaper"
+)
+
+func TestMain(m *testing.M) { ocitest.Main(m) }
+
+// patience is how long a test waits for what has to happen.
+const patience = 20 * time.Second
+
+// theReaper is this process's only one, as in a shim. It takes every child, so
+// that no test here may start one by itself.
+var theReaper = sync.OnceValues(reaper.New)
+
+// bed is a set of containers that a fake OCI runtime makes, out of real processes.
+type bed struct {
+	t      testing.TB
+	set    *Set
+	fake   *ocitest.Fake
+	events *recorder
+	oom    *oomWatched
+}
+
+func newBed(t testing.TB, change ...func(*Env)) *bed {
+	t.Helper()
+	r, err := theReaper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{t: t, events: &recorder{changed: make(chan struct{})}, oom: &oomWatched{}}
+	t.Cleanup(func() { // runs last, when the fake has killed what was left
+		eventually(t, "all processes are gone", func() bool { return len(childProcesses()) == 0 })
+	})
+	b.fake = ocitest.New(t)
+	env := Env{
+		Namespace:   filepath.Base(b.fake.Root()), // the last part of what the runtime is told
+		Reaper:      r,
+		Publisher:   b.events,
+		OOM:         b.oom,
+		Known:       oci.NewKnown(),
+		Deadlines:   config.DefaultDeadlines(),
+		RuntimeRoot: filepath.Dir(b.fake.Root()),
+		Executable:  "/usr/bin/shim",
+	}
+	for _, c := range change {
+		c(&env)
+	}
+	b.set = NewSet(env)
+	return b
+}
+
+// config makes a bundle and says how to create it.
+func (b *bed) config(id string, args ...string) CreateConfig {
+	b.t.Helper()
+	return CreateConfig{ID: id, Bundle: ocitest.Bundle(b.t, args...), Options: Options{BinaryName: b.fake.Binary()}}
+}
+
+func (b *bed) create(id string, args ...string) *Container {
+	b.t.Helper()
+	return b.createBy(b.config(id, args...))
+}
+
+func (b *bed) createBy(cfg CreateConfig) *Container {
+	b.t.Helper()
+	c, pid, err := b.set.Create(b.t.Context(), cfg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if pid <= 0 && cfg.Checkpoint == "" {
+		b.t.Fatalf("pid %d", pid)
+	}
+	return c
+}
+
+func (b *bed) running(id string, args ...string) *Container {
+	b.t.Helper()
+	c := b.create(id, args...)
+	b.start(c, "")
+	return c
+}
+
+func (b *bed) start(c *Container, exec string) int {
+	b.t.Helper()
+	pid, err := c.Start(b.t.Context(), exec)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return pid
+}
+
+// exec adds an exec and starts it.
+func (b *bed) exec(c *Container, id string, args ...string) {
+	b.t.Helper()
+	b.add(c, id, args...)
+	b.start(c, id)
+}
+
+func (b *bed) add(c *Container, id string, args ...string) {
+	b.t.Helper()
+	if err := c.Exec(b.t.Context(), ExecConfig{ID: id, Spec: ociProcess(args...)}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// ociProcess is an OCI process as JSON.
+func ociProcess(args ...string) []byte {
+	quoted := make([]string, 0, len(args))
+	for _, a := range args {
+		quoted = append(quoted, `"`+a+`"`)
+	}
+	return []byte(`{"cwd":"/","user":{"uid":0,"gid":0},"env":["PATH=` + os.Getenv("PATH") + `"],"args":[` + strings.Join(quoted, ",") + `]}`)
+}
+
+// wait waits for an exit, in bounded time.
+func (b *bed) wait(c *Container, exec string) Exit {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	defer cancel()
+	e, err := c.Wait(ctx, exec)
+	if err != nil {
+		b.t.Fatalf("wait for %q: %v", exec, err)
+	}
+	return e
+}
+
+func (b *bed) status(c *Container, exec string) Status {
+	b.t.Helper()
+	s, err := c.State(exec)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s.Status
+}
+
+// remove kills a container and deletes it.
+func (b *bed) remove(c *Container) {
+	b.t.Helper()
+	_ = c.Kill(b.t.Context(), "", 9, true) // it may have ended
+	b.wait(c, "")
+	b.delete(c, "")
+}
+
+func (b *bed) delete(c *Container, exec string) ProcessState {
+	b.t.Helper()
+	s, err := c.Delete(b.t.Context(), exec)
+	if err != nil {
+		b.t.Fatalf("delete %q: %v", exec, err)
+	}
+	return s
+}
+
+// recorder keeps the events in the order of their publishing.
+type recorder struct {
+	mu      sync.Mutex
+	events  []any
+	changed chan struct{} // closed, and made anew, with each event
+}
+
+func (r *recorder) Publish(_ string, event any, _ time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, event)
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// names are the events so far, told in short.
+func (r *recorder) names() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for _, e := range r.events {
+		names = append(names, eventName(e))
+	}
+	return names
+}
+
+func eventName(e any) string {
+	switch e := e.(type) {
+	case *events.TaskCreate:
+		return "create " + e.ContainerID
+	case *events.TaskStart:
+		return "start " + e.ContainerID
+	case *events.TaskExecAdded:
+		return "added " + e.ExecID
+	case *events.TaskExecStarted:
+		return "exec " + e.ExecID
+	case *events.TaskExit:
+		return "exit " + e.ID
+	case *events.TaskDelete:
+		return "delete " + e.ContainerID
+	case *events.TaskPaused:
+		return "paused " + e.ContainerID
+	case *events.TaskResumed:
+		return "resumed " + e.ContainerID
+	case *events.TaskOOM:
+		return "oom " + e.ContainerID
+	}
+	return "unknown"
+}
+
+// await waits until an event was published.
+func (r *recorder) await(t testing.TB, name string) {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		r.mu.Lock()
+		changed := r.changed
+		r.mu.Unlock()
+		if slices.Contains(r.names(), name) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("no event %q: %v", name, r.names())
+		}
+	}
+}
+
+// oomWatched is a watch that sees what it is told to see.
+type oomWatched struct {
+	mu      sync.Mutex
+	ids     []string
+	checked func(id string) // called by Check
+}
+
+func (o *oomWatched) Add(id string, _ *cgroup.Cgroup) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ids = append(o.ids, id)
+	return nil
+}
+
+func (o *oomWatched) Check(id string) bool {
+	o.mu.Lock()
+	f := o.checked
+	o.mu.Unlock()
+	if f != nil {
+		f(id)
+	}
+	return f != nil
+}
+
+func (o *oomWatched) Remove(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ids = slices.DeleteFunc(o.ids, func(i string) bool { return i == id })
+}
+
+func (o *oomWatched) watched() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.ids)
+}
+
+// eventually looks again and again, for what nobody tells of.
+func eventually(t testing.TB, what string, done func() bool) bool {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(patience)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Errorf("still not: %s", what)
+			return false
+		}
+	}
+	return true
+}
+
+// childProcesses are this process's children, zombies included.
+func childProcesses() []string {
+	files, _ := filepath.Glob("/proc/self/task/*/children")
+	var pids []string
+	for _, f := range files {
+		if data, err := os.ReadFile(f); err == nil { // the thread may have ended
+			pids = append(pids, strings.Fields(string(data))...)
+		}
+	}
+	return pids
+}
+
+// inventory is what a container could leave behind in this process.
+type inventory struct {
+	goroutines int
+	fds        []string
+}
+
+func takeInventory(t testing.TB) inventory {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv := inventory{goroutines: runtime.NumGoroutine()}
+	for _, e := range entries {
+		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err != nil || strings.HasPrefix(target, "/proc/") {
+			continue // the directory that is being read
+		}
+		inv.fds = append(inv.fds, target)
+	}
+	slices.Sort(inv.fds)
+	return inv
+}
+
+// nothingMore checks that all that there is now was there before.
+func (inv inventory) nothingMore(t testing.TB) {
+	t.Helper()
+	var now inventory
+	if !eventually(t, "goroutines and descriptors are as before", func() bool {
+		now = takeInventory(t)
+		return now.goroutines <= inv.goroutines && slices.Equal(now.fds, inv.fds)
+	}) {
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("before: %v\nnow: %v\n%s", inv, now, stacks[:runtime.Stack(stacks, true)])
+	}
+}
+
+// files are the names in a directory.
+func files(t testing.TB, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// private gives a container a PID namespace of its own, by its word only.
+func private(t testing.TB, cfg CreateConfig) {
+	t.Helper()
+	path := filepath.Join(cfg.Bundle, "config.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(data), "{", `{"linux":{"namespaces":[{"type":"pid"}]},`, 1)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/api/events"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/quoin-io/quoin/shim/ledger"
+)
+
+func TestLifecycle(t *testing.T) {
+	b := newBed(t)
+	before := takeInventory(t)
+	cfg := b.config("c", "sleep", "1000")
+	out := filepath.Join(t.TempDir(), "out")
+	c := b.createBy(cfg)
+	if got := b.status(c, ""); got != Created {
+		t.Errorf("created: %v", got)
+	}
+	pid := b.start(c, "")
+	if s, err := c.State(""); err != nil || s.Status != Running || s.Pid != pid {
+		t.Errorf("running: %+v, %v", s, err)
+	}
+	err := c.Exec(t.Context(), ExecConfig{ID: "e", Spec: ociProcess("sh", "-c", "echo hello; exit 7"), Streams: Streams{Stdout: "file://" + out}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.status(c, "e"); got != Created {
+		t.Errorf("exec added: %v", got)
+	}
+	execPid := b.start(c, "e")
+	if e := b.wait(c, "e"); e.Status != 7 || e.Signal != 0 || e.At.IsZero() {
+		t.Errorf("exec: %+v", e)
+	}
+	if rec, err := ledger.ReadExec(cfg.Bundle, "e"); err != nil || rec.Status != 7 || rec.Pid != execPid {
+		t.Errorf("record of the exec: %+v, %v", rec, err)
+	}
+	if s := b.delete(c, "e"); s.Exit.Status != 7 || s.Pid != execPid {
+		t.Errorf("deleted exec: %+v", s)
+	}
+	if data, err := os.ReadFile(out); err != nil || string(data) != "hello\n" {
+		t.Errorf("output %q, %v", data, err)
+	}
+	if _, err := c.State("e"); !errdefs.IsNotFound(err) {
+		t.Errorf("state of a deleted exec: %v", err)
+	}
+
+	if err := c.Kill(t.Context(), "", unix.SIGTERM, false); err != nil {
+		t.Fatal(err)
+	}
+	if e := b.wait(c, ""); e.Status != 143 || e.Signal != unix.SIGTERM {
+		t.Errorf("exit: %+v", e)
+	}
+	if err := c.Kill(t.Context(), "", unix.SIGTERM, false); !errdefs.IsNotFound(err) {
+		t.Errorf("kill of what has ended: %v", err)
+	}
+	if s := b.delete(c, ""); s.Exit.Status != 143 || s.Pid != pid {
+		t.Errorf("deleted: %+v", s)
+	}
+	if _, err := b.set.Get("c"); !errdefs.IsNotFound(err) {
+		t.Errorf("get after delete: %v", err)
+	}
+	want := []string{"create c", "start c", "added e", "exec e", "exit e", "exit c", "delete c"}
+	if diff := cmp.Diff(want, b.events.names()); diff != "" {
+		t.Error(diff)
+	}
+	if got := b.oom.watched(); len(got) > 0 {
+		t.Errorf("still watched: %v", got)
+	}
+	if got := files(t, b.fake.Root()); len(got) > 0 {
+		t.Errorf("the runtime still knows %v", got)
+	}
+	left := slices.DeleteFunc(files(t, cfg.Bundle), func(f string) bool {
+		return slices.Contains([]string{"config.json", "options.json", "shim-binary-path", "exit.json", "init.pid", "log.json", "runtime"}, f)
+	})
+	if len(left) > 0 {
+		t.Errorf("left in the bundle: %v", left)
+	}
+	before.nothingMore(t)
+}
+
+func TestExitStatus(t *testing.T) {
+	for name, tc := range map[string]struct {
+		script string
+		status int
+		signal unix.Signal
+	}{
+		"success":  {"exit 0", 0, 0},
+		"failure":  {"exit 3", 3, 0},
+		"highest":  {"exit 255", 255, 0},
+		"like 137": {"exit 137", 137, 0},
+		"SIGKILL":  {"kill -KILL $$", 137, unix.SIGKILL},
+		"SIGSEGV":  {"kill -SEGV $$", 139, unix.SIGSEGV},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			cfg := b.config("c", "sh", "-c", tc.script)
+			c := b.createBy(cfg)
+			pid := b.start(c, "")
+			e := b.wait(c, "")
+			// What Wait has told is on disk already.
+			rec, err := ledger.Read(cfg.Bundle)
+			if err != nil || rec.Status != e.Status || !rec.At.Equal(e.At) || rec.Pid != pid || rec.Signal != int(tc.signal) {
+				t.Errorf("record %+v, %v; exit %+v", rec, err, e)
+			}
+			if e.Status != tc.status || e.Signal != tc.signal {
+				t.Errorf("%+v", e)
+			}
+			if s := b.delete(c, ""); s.Exit != e {
+				t.Errorf("deleted with %+v", s)
+			}
+			names := b.events.names()
+			if diff := cmp.Diff([]string{"create c", "start c", "exit c", "delete c"}, names); diff != "" {
+				t.Error(diff)
+			}
+			exit := b.events.events[2].(*events.TaskExit)
+			if exit.ExitStatus != uint32(tc.status) || int(exit.Pid) != pid || !exit.ExitedAt.AsTime().Equal(e.At) {
+				t.Errorf("event %v", exit)
+			}
+		})
+	}
+}
+
+// TestQuickExit: processes that end before the runtime's create or start has
+// returned, over and over.
+func TestQuickExit(t *testing.T) {
+	b := newBed(t)
+	for range 20 {
+		c := b.running("c", "true")
+		b.exec2(c)
+		if e := b.wait(c, ""); e.Status != 0 {
+			t.Fatalf("%+v", e)
+		}
+		b.delete(c, "")
+	}
+	names := b.events.names()
+	for i, name := range names {
+		if name == "exit c" && !slices.Contains(names[max(0, i-6):i], "start c") {
+			t.Fatalf("an exit before its start: %v", names[max(0, i-6):i+1])
+		}
+	}
+}
+
+// exec2 runs an exec in a container that is ending: it runs or is refused.
+func (b *bed) exec2(c *Container) {
+	b.t.Helper()
+	if err := c.Exec(b.t.Context(), ExecConfig{ID: "quick", Spec: ociProcess("true")}); err != nil {
+		if !errdefs.IsFailedPrecondition(err) {
+			b.t.Errorf("exec: %v", err)
+		}
+		return
+	}
+	if _, err := c.Start(b.t.Context(), "quick"); err != nil && !errdefs.IsFailedPrecondition(err) && !errdefs.IsNotFound(err) {
+		b.t.Errorf("start of the exec: %v", err)
+	}
+}
+
+func TestDeleteCreated(t *testing.T) {
+	b := newBed(t)
+	before := takeInventory(t)
+	c := b.create("c", "sleep", "1000")
+	b.add(c, "e", "true")
+	if s := b.delete(c, ""); s.Exit.Status != 137 {
+		t.Errorf("%+v", s)
+	}
+	if diff := cmp.Diff([]string{"create c", "added e", "exit c", "delete c"}, b.events.names()); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := c.Wait(t.Context(), "e"); !errdefs.IsNotFound(err) {
+		t.Errorf("wait for an exec that went with its container: %v", err)
+	}
+	before.nothingMore(t)
+}
+
+func TestKillBeforeStart(t *testing.T) {
+	b := newBed(t)
+	c := b.create("c", "sleep", "1000")
+	b.add(c, "e", "true")
+	if err := c.Kill(t.Context(), "e", unix.SIGTERM, false); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("kill of an exec that was not started: %v", err)
+	}
+	if err := c.Kill(t.Context(), "", unix.SIGKILL, false); err != nil {
+		t.Error(err)
+	}
+	if e := b.wait(c, ""); e.Status != 137 {
+		t.Errorf("%+v", e)
+	}
+	if _, err := c.Start(t.Context(), ""); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("start of what has ended: %v", err)
+	}
+	b.delete(c, "")
+}
+
+func TestUnknown(t *testing.T) {
+	b := newBed(t)
+	c := b.running("c", "sleep", "1000")
+	ctx := t.Context()
+	for what, err := range map[string]error{
+		"state":  second(c.State("x")),
+		"wait":   second(c.Wait(ctx, "x")),
+		"start":  second(c.Start(ctx, "x")),
+		"delete": second(c.Delete(ctx, "x")),
+		"kill":   c.Kill(ctx, "x", unix.SIGTERM, false),
+		"resize": c.Resize("x", 1, 1),
+		"close":  c.CloseStdin("x"),
+		"get":    second(b.set.Get("x")),
+	} {
+		if !errdefs.IsNotFound(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for what, cfg := range map[string]ExecConfig{
+		"id":      {ID: "../x", Spec: ociProcess("true")},
+		"no id":   {Spec: ociProcess("true")},
+		"no spec": {ID: "x"},
+		"rubbish": {ID: "x", Spec: []byte("{")},
+	} {
+		if err := c.Exec(ctx, cfg); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("exec with %s: %v", what, err)
+		}
+	}
+	if err := c.Update(ctx, []byte("[]")); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("update: %v", err)
+	}
+	if err := c.Kill(ctx, "", 1000, false); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("signal 1000: %v", err)
+	}
+	b.remove(c)
+	if _, err := c.Start(ctx, ""); !errdefs.IsNotFound(err) {
+		t.Errorf("start of what was deleted: %v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestOOM(t *testing.T) {
+	b := newBed(t)
+	cfg := b.config("c", "sleep", "1000")
+	c := b.createBy(cfg)
+	b.start(c, "")
+	b.oom.mu.Lock()
+	b.oom.checked = func(id string) { b.set.OOMKilled(id) } // the kernel's notice comes late
+	b.oom.mu.Unlock()
+	b.set.OOMKilled("somebody else")
+	if err := c.Kill(t.Context(), "", unix.SIGKILL, false); err != nil {
+		t.Fatal(err)
+	}
+	b.wait(c, "")
+	if rec, err := ledger.Read(cfg.Bundle); err != nil || !rec.OOM {
+		t.Errorf("%+v, %v", rec, err)
+	}
+	b.events.await(t, "exit c")
+	if diff := cmp.Diff([]string{"create c", "start c", "oom c", "exit c"}, b.events.names()); diff != "" {
+		t.Error(diff)
+	}
+	b.delete(c, "")
+}
+
+func TestPause(t *testing.T) {
+	b := newBed(t)
+	c := b.running("c", "sleep", "1000")
+	ctx := t.Context()
+	if err := c.Pause(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.status(c, ""); got != Paused {
+		t.Errorf("%v", got)
+	}
+	if err := c.Exec(ctx, ExecConfig{ID: "e", Spec: ociProcess("true")}); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("exec in a paused container: %v", err)
+	}
+	if err := c.Pause(ctx); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("second pause: %v", err)
+	}
+	if err := c.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.status(c, ""); got != Running {
+		t.Errorf("%v", got)
+	}
+	if err := c.Pause(ctx); err != nil {
+		t.Fatal(err)
+	}
+	b.remove(c)
+	want := []string{"create c", "start c", "paused c", "resumed c", "paused c", "exit c", "delete c"}
+	if diff := cmp.Diff(want, b.events.names()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	b := newBed(t)
+	c := b.create("c", "sleep", "1000")
+	if err := c.Checkpoint(t.Context(), CheckpointOptions{ImagePath: t.TempDir()}); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("checkpoint of what was not started: %v", err)
+	}
+	b.start(c, "")
+	b.exec(c, "e", "sleep", "1000")
+	p, err := c.State("e")
+	if err != nil {
+		t.Fatal(err)
+	}
+	infos, err := c.Pids(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The fake has no cgroups: the list is that of this test's own.
+	if !slices.Contains(infos, ProcessInfo{Pid: p.Pid, Exec: "e"}) {
+		t.Errorf("no exec among %v", infos)
+	}
+	if stats, err := c.Stats(t.Context()); err != nil || !strings.HasPrefix(stats.TypeUrl, "io.containerd.cgroups.v") {
+		t.Errorf("%v, %v", stats, err)
+	}
+	if err := c.Update(t.Context(), []byte(`{"pids":{"limit":5}}`)); err != nil {
+		t.Error(err)
+	}
+	b.remove(c)
+}
+
+func TestPidsAfterExit(t *testing.T) {
+	b := newBed(t)
+	c := b.running("c", "true")
+	b.wait(c, "")
+	if _, err := c.Pids(t.Context()); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("%v", err)
+	}
+	for what, err := range map[string]error{
+		"update":     c.Update(t.Context(), []byte("{}")),
+		"pause":      c.Pause(t.Context()),
+		"checkpoint": c.Checkpoint(t.Context(), CheckpointOptions{ImagePath: t.TempDir()}),
+		"exec":       c.Exec(t.Context(), ExecConfig{ID: "e", Spec: ociProcess("true")}),
+		"resize":     c.Resize("", 1, 1),
+	} {
+		if !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := c.CloseStdin(""); err != nil {
+		t.Error(err)
+	}
+	b.delete(c, "")
+}
+
+func TestRestore(t *testing.T) {
+	b := newBed(t)
+	image := filepath.Join(t.TempDir(), "image")
+	old := b.config("c", "sleep", "1000")
+	if err := os.Mkdir(filepath.Join(old.Bundle, "work"), 0o700); err != nil { // as containerd does
+		t.Fatal(err)
+	}
+	first := b.createBy(old)
+	b.start(first, "")
+	if err := first.Checkpoint(t.Context(), CheckpointOptions{ImagePath: image}); err != nil {
+		t.Fatal(err)
+	}
+	b.wait(first, "") // the fake ends what it checkpoints
+	b.delete(first, "")
+
+	cfg := b.config("c", "sleep", "1000")
+	cfg.Checkpoint = image
+	before := takeInventory(t)
+	c := b.createBy(cfg)
+	if s, err := c.State(""); err != nil || s.Status != Created || s.Pid != 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := c.Stats(t.Context()); !errdefs.IsNotFound(err) {
+		t.Errorf("statistics before the restore: %v", err)
+	}
+	if err := c.Kill(t.Context(), "", unix.SIGTERM, false); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("kill before the restore: %v", err)
+	}
+	pid := b.start(c, "")
+	if s, err := c.State(""); err != nil || s.Status != Running || s.Pid != pid {
+		t.Errorf("%+v, %v", s, err)
+	}
+	b.remove(c)
+
+	never := b.createBy(cfg)
+	b.delete(never, "")
+	before.nothingMore(t)
+}
+
+func TestRootfs(t *testing.T) {
+	b := newBed(t)
+	cfg := b.config("c", "sleep", "1000")
+	source := t.TempDir()
+	if err := os.WriteFile(filepath.Join(source, "here"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Rootfs = []*types.Mount{{Type: "bind", Source: source, Options: []string{"rbind", "ro"}}}
+	inside := filepath.Join(cfg.Bundle, "rootfs", "here")
+
+	b.fake.Set("create", failsOnce)
+	if _, _, err := b.set.Create(t.Context(), cfg); err == nil {
+		t.Fatal("it was created")
+	}
+	if _, err := os.Stat(inside); !os.IsNotExist(err) {
+		t.Errorf("mounted after a failed create: %v", err)
+	}
+	c := b.createBy(cfg)
+	if _, err := os.Stat(inside); err != nil {
+		t.Error(err)
+	}
+	b.start(c, "")
+	b.remove(c)
+	if _, err := os.Stat(inside); !os.IsNotExist(err) {
+		t.Errorf("mounted after the delete: %v", err)
+	}
+}
+
+func TestSeal(t *testing.T) {
+	b := newBed(t)
+	c := b.create("c", "sleep", "1000")
+	if b.set.Seal() {
+		t.Fatal("sealed with a container in it")
+	}
+	b.delete(c, "")
+	if !b.set.Seal() || !b.set.Seal() {
+		t.Fatal("not sealed")
+	}
+	if _, _, err := b.set.Create(t.Context(), b.config("d", "true")); !errdefs.IsUnavailable(err) {
+		t.Errorf("create in a sealed set: %v", err)
+	}
+	if b.set.Len() != 0 {
+		t.Errorf("%d containers", b.set.Len())
+	}
+}
+
+func TestTerminal(t *testing.T) {
+	b := newBed(t)
+	cfg := b.config("c", "sleep", "1000")
+	c := b.createBy(cfg)
+	b.start(c, "")
+	out := filepath.Join(t.TempDir(), "out")
+	spec := []byte(strings.Replace(string(ociProcess("sh", "-c", "stty size; test -t 0")), "{", `{"terminal":true,`, 1))
+	err := c.Exec(t.Context(), ExecConfig{ID: "e", Spec: spec, Streams: Streams{Stdout: "file://" + out, Terminal: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Asked for before there is a terminal.
+	if err := c.Resize("e", 100, 40); err != nil {
+		t.Fatal(err)
+	}
+	b.start(c, "e")
+	if e := b.wait(c, "e"); e.Status != 0 {
+		t.Errorf("%+v", e)
+	}
+	b.delete(c, "e")
+	if data, err := os.ReadFile(out); err != nil || len(data) == 0 {
+		t.Errorf("output %q, %v", data, err)
+	}
+	b.remove(c)
+}
+
+// within wants something to be done at once: it must not wait for an operation.
+func within(t *testing.T, limit time.Duration, what string, f func()) {
+	t.Helper()
+	begun := time.Now()
+	f()
+	if took := time.Since(begun); took > limit {
+		t.Errorf("%s took %v", what, took)
+	}
+}
