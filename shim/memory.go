@@ -16,47 +16,49 @@ import (
 // private memory in every pod.
 const processors = 1
 
-// gcPercent trades a little CPU, in a process that sleeps nearly always, for a
-// heap that stays small: the first collection comes at 1.6 MB.
-const gcPercent = 40
-
 // quietAfter is how long nothing may be asked of the shim before it gives back
-// the memory that it does not need any more.
-const quietAfter = 2 * time.Second
+// the memory that it does not need any more, and worthIt how much must have been
+// allocated since the last time, in bytes. Go's runtime makes tables of its own
+// in each of its first garbage collections (0.5 MB): more than a shim has to give
+// back that has done little.
+const (
+	quietAfter = 2 * time.Second
+	worthIt    = 2 << 20
+)
 
 // thrift gives memory back once the shim has been left alone for a while. There
-// is no timer while it is idle.
+// is no timer while it is idle. The garbage collector's pace is Go's own: a lower
+// GOGC was measured to cost more in such tables than it saves.
 type thrift struct {
 	mu    sync.Mutex
-	timer *time.Timer // guarded by mu
-	seen  int64       // collections before the last one of its own, guarded by mu
+	timer *time.Timer // guarded by mu; nil while nothing is to be done
+	total uint64      // bytes allocated when memory was given back last, guarded by mu
 }
 
-// busy says that something is being done.
-func (t *thrift) busy() {
+// busy says that something is being done, or, with changes false, only looked
+// at, which puts nothing off: CRI looks at each container every second.
+func (t *thrift) busy(changes bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.timer == nil {
+	switch {
+	case t.timer == nil:
 		t.timer = time.AfterFunc(quietAfter, t.giveBack)
-		return
+	case changes:
+		t.timer.Reset(quietAfter)
 	}
-	t.timer.Reset(quietAfter)
 }
 
-// giveBack collects garbage only where there was a collection since the last
-// time. A shim that has never needed one is the smallest: each of the first
-// cycles has Go's runtime make tables of its own (0.4 MB), more than there is to
-// give back.
 func (t *thrift) giveBack() {
-	var stats debug.GCStats
-	debug.ReadGCStats(&stats)
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
 	t.mu.Lock()
-	idle := stats.NumGC == t.seen
-	if !idle {
-		t.seen = stats.NumGC + 1
+	t.timer = nil
+	worth := m.TotalAlloc-t.total >= worthIt
+	if worth {
+		t.total = m.TotalAlloc
 	}
 	t.mu.Unlock()
-	if !idle {
+	if worth {
 		debug.FreeOSMemory()
 	}
 }
@@ -67,6 +69,7 @@ func (t *thrift) stop() {
 	defer t.mu.Unlock()
 	if t.timer != nil {
 		t.timer.Stop()
+		t.timer = nil
 	}
 }
 

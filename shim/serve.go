@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -58,7 +57,6 @@ func (c *command) serve(ctx context.Context) error {
 	if err := os.Unsetenv("GOMAXPROCS"); err != nil {
 		return fmt.Errorf("clean the environment: %w", err)
 	}
-	debug.SetGCPercent(gcPercent)
 	logFile, err := c.openLog()
 	if err != nil {
 		return err
@@ -205,13 +203,10 @@ func (w *lossyWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// heard is called for every request of the daemon. One that only looks does not
-// count as work: CRI looks at each container every second.
+// heard is called for every request of the daemon.
 func (s *server) heard(changes bool) {
 	s.publisher.Wake()
-	if changes {
-		s.thrift.busy()
-	}
+	s.thrift.busy(changes)
 }
 
 // finish ends the shim; it does not wait for it.

@@ -19,6 +19,7 @@ import (
 func (r *Reaper) janitor(chld chan os.Signal) {
 	defer close(r.done)
 	defer signal.Stop(chld)
+	var held int
 	for {
 		select {
 		case <-chld:
@@ -26,27 +27,35 @@ func (r *Reaper) janitor(chld chan os.Signal) {
 		case <-r.stop:
 			return
 		}
-		for r.sweep() {
+		for again := true; again; {
+			held, again = r.sweep(held)
 		}
 	}
 }
 
-// sweep reaps what it may and says whether looking again at once is worth it.
-func (r *Reaper) sweep() bool {
+// sweep reaps what it may and says whether looking again at once is worth it. It
+// returns the zombie that was first in line and not for it, and takes the one of
+// the last sweep.
+func (r *Reaper) sweep(before int) (held int, again bool) {
 	first, ok := peek(unix.P_ALL, 0)
 	if !ok {
 		r.forget(nil)
-		return false
+		return 0, false
 	}
 	if r.release(first) {
 		r.collect(first)
-		return true
+		return 0, true
 	}
-	// The first zombie is somebody's; the ones behind it are seen in the
-	// kernel's list of children (CONFIG_PROC_CHILDREN, on wherever CRIU is). A
-	// kernel without it delays strangers until the first zombie's owner is done.
+	// The first zombie is somebody's. Most often that is an OCI runtime whose
+	// owner is about to take it and pokes the janitor then; only one that is still
+	// there at the next look is worth the listing.
+	if first != before && r.isOwned(first) {
+		return first, false
+	}
+	// The zombies behind it are seen in the kernel's list of children
+	// (CONFIG_PROC_CHILDREN, on wherever CRIU is). A kernel without it delays
+	// strangers until the first zombie's owner is done.
 	dead := make(map[int]struct{})
-	again := false
 	for _, pid := range children() {
 		if _, zombie := peek(unix.P_PID, pid); !zombie {
 			continue
@@ -58,7 +67,13 @@ func (r *Reaper) sweep() bool {
 		}
 	}
 	r.forget(dead)
-	return again
+	return first, again
+}
+
+func (r *Reaper) isOwned(pid int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owned[pid] > 0
 }
 
 // release says whether the dead child pid is a stranger that no flight can
