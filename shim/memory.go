@@ -77,8 +77,8 @@ func (t *thrift) stop() {
 func dumpStacks() {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	log.L.Infof("memory in bytes: heap %d in use, %d live, %d objects; stacks %d; runtime: spans %d, caches %d, gc %d, profiling %d, other %d; %d goroutines",
-		m.HeapInuse, m.HeapAlloc, m.HeapObjects, m.StackInuse, m.MSpanInuse, m.MCacheInuse, m.GCSys, m.BuckHashSys, m.OtherSys, runtime.NumGoroutine())
+	log.L.Infof("memory in bytes: heap %d in use, %d live, %d objects; stacks %d; runtime: spans %d, caches %d, gc %d, profiling %d, other %d; %d goroutines; %d allocated in all, %d collections",
+		m.HeapInuse, m.HeapAlloc, m.HeapObjects, m.StackInuse, m.MSpanInuse, m.MCacheInuse, m.GCSys, m.BuckHashSys, m.OtherSys, runtime.NumGoroutine(), m.TotalAlloc, m.NumGC)
 	for size := 16 << 10; ; size *= 2 {
 		buf := make([]byte, size)
 		if n := runtime.Stack(buf, true); n < size {
