@@ -5,6 +5,7 @@ package shim
 import (
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"sync"
 	"time"
 
@@ -18,13 +19,18 @@ const processors = 1
 
 // quietAfter is how long nothing may be asked of the shim before it gives back
 // the memory that it does not need any more, and worthIt how much must have been
-// allocated since the last time, in bytes. Go's runtime makes tables of its own
-// in each of its first garbage collections (0.5 MB): more than a shim has to give
-// back that has done little.
+// allocated since the last time, in bytes. A collection makes Go's runtime set up
+// tables of its own (up to 0.5 MB, never given back), more than a shim that has
+// done little has to gain.
 const (
 	quietAfter = 2 * time.Second
 	worthIt    = 2 << 20
 )
+
+// allocated is the metric of all that was ever allocated. runtime.ReadMemStats
+// knows it too, but flushes the allocator's caches, which costs as much as a
+// collection.
+const allocated = "/gc/heap/allocs:bytes"
 
 // thrift gives memory back once the shim has been left alone for a while. There
 // is no timer while it is idle. The garbage collector's pace is Go's own: a lower
@@ -49,13 +55,14 @@ func (t *thrift) busy(changes bool) {
 }
 
 func (t *thrift) giveBack() {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
+	sample := []metrics.Sample{{Name: allocated}}
+	metrics.Read(sample)
+	total := sample[0].Value.Uint64()
 	t.mu.Lock()
 	t.timer = nil
-	worth := m.TotalAlloc-t.total >= worthIt
+	worth := total-t.total >= worthIt
 	if worth {
-		t.total = m.TotalAlloc
+		t.total = total
 	}
 	t.mu.Unlock()
 	if worth {
