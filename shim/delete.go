@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/shim/bootstrap"
 	"github.com/quoin-io/quoin/shim/bundle"
 	"github.com/quoin-io/quoin/shim/ledger"
 	"github.com/quoin-io/quoin/shim/oci"
@@ -52,6 +53,9 @@ func (c *command) delete(ctx context.Context) error {
 	endedAt := time.Now()
 	if err := unmount(b.RootfsPath()); err != nil {
 		log.G(ctx).WithError(err).Warn("unmount the rootfs")
+	}
+	if err := removeSocket(b); err != nil {
+		log.G(ctx).WithError(err).Warn("remove the socket of the shim")
 	}
 	reply, err := proto.Marshal(lastWords(ctx, b, endedAt))
 	if err != nil {
@@ -123,6 +127,18 @@ func unmount(target string) error {
 	default:
 		return mount.UnmountRecursive(target, 0)
 	}
+}
+
+// removeSocket removes the socket of a shim that was killed.
+func removeSocket(b *bundle.Bundle) error {
+	address, err := bootstrap.BundleAddress(b.Path())
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return bootstrap.RemoveDead(address)
 }
 
 // lastWords is the recorded exit. Without a record the shim died first, and what
