@@ -20,7 +20,7 @@ import (
 	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/quoin-io/quoin/shim/oci/ocitest"
@@ -199,7 +199,7 @@ func TestIntercept(t *testing.T) {
 		resp, got := Intercept(t.Context(), nil, &ttrpc.UnaryServerInfo{FullMethod: "/x"}, func(context.Context, func(any) error) (any, error) {
 			return "response", err
 		})
-		s, ok := status.FromError(got)
+		s, ok := grpcstatus.FromError(got)
 		if !ok || s.Code() != code || err != nil && !strings.Contains(s.Message(), err.Error()) {
 			t.Errorf("%v became %v", err, got)
 		}
