@@ -14,7 +14,9 @@ import (
 
 // processors is how many threads run Go code at once in a shim: its work is done
 // by the kernel and by the OCI runtime, and each further one costs 0.3 MB of
-// private memory in every pod.
+// private memory in every pod. OCI runtimes inherit it: what they do is short and
+// sequential, and a runc that sees all processors of a large node starts threads
+// for them, twice over with its init.
 const processors = 1
 
 // quietAfter is how long nothing may be asked of the shim before it gives back

@@ -53,10 +53,6 @@ type server struct {
 
 // serve serves the Task API until the daemon shuts the empty shim down.
 func (c *command) serve(ctx context.Context) error {
-	// It is for this process and not for the OCI runtimes that it starts.
-	if err := os.Unsetenv("GOMAXPROCS"); err != nil {
-		return fmt.Errorf("clean the environment: %w", err)
-	}
 	logFile, err := c.openLog()
 	if err != nil {
 		return err
