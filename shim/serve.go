@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/log"
@@ -33,6 +34,10 @@ import (
 // delete has been answered.
 const flushTimeout = 5 * time.Second
 
+// farewell bounds how long a shim that was asked to end waits for its clients to
+// hang up, so that they have read the answer. containerd hangs up at once.
+const farewell = time.Second
+
 // socketFD is where start and quoind put the listening socket.
 const socketFD = 3
 
@@ -46,9 +51,13 @@ type server struct {
 	ttrpc     *ttrpc.Server
 	listener  net.Listener
 	socket    string // path of the listening socket
+	clients   connections
 
-	once sync.Once
-	end  chan struct{} // closed when the shim is to end
+	once  sync.Once
+	asked atomic.Bool   // a client asked for the end, and waits for the answer
+	end   chan struct{} // closed when the shim is to end
+
+	settled chan struct{} // closed when the shim is in its own cgroup, or stays
 }
 
 // serve serves the Task API until the daemon shuts the empty shim down.
@@ -69,6 +78,10 @@ func (c *command) serve(ctx context.Context) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGPIPE)
 	defer signal.Stop(signals)
+	go func() {
+		defer close(s.settled)
+		c.settleIn(ctx, s.reaper)
+	}()
 	failed := make(chan error, 1)
 	go func() { failed <- s.ttrpc.Serve(ctx, s.listener) }()
 	for {
@@ -87,7 +100,7 @@ func (c *command) serve(ctx context.Context) error {
 }
 
 func (c *command) newServer(ctx context.Context) (_ *server, retErr error) {
-	s := &server{end: make(chan struct{})}
+	s := &server{end: make(chan struct{}), settled: make(chan struct{})}
 	defer func() {
 		if retErr != nil {
 			s.close()
@@ -108,13 +121,13 @@ func (c *command) newServer(ctx context.Context) (_ *server, retErr error) {
 	s.set = container.NewSet(env)
 	s.oom.onKill = s.set.OOMKilled
 	s.ttrpc, err = ttrpc.NewServer(
-		ttrpc.WithServerHandshaker(bootstrap.SameUser()),
+		ttrpc.WithServerHandshaker(s.clients.handshake(bootstrap.SameUser())),
 		ttrpc.WithUnaryServerInterceptor(task.Intercept),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("make the ttrpc server: %w", err)
 	}
-	task.NewService(s.set, s.heard, s.finish).Register(s.ttrpc)
+	task.NewService(s.set, s.heard, s.shutdown).Register(s.ttrpc)
 	return s, nil
 }
 
@@ -141,6 +154,7 @@ func (c *command) environment(s *server) (container.Env, error) {
 		RuntimeRoot: runtimeRoot,
 		SocketDir:   filepath.Dir(s.socket),
 		Executable:  self,
+		Settled:     s.settled,
 	}, nil
 }
 
@@ -205,6 +219,12 @@ func (s *server) heard(changes bool) {
 	s.thrift.busy(changes)
 }
 
+// shutdown ends the shim because a client asks for it.
+func (s *server) shutdown() {
+	s.asked.Store(true)
+	s.finish()
+}
+
 // finish ends the shim; it does not wait for it.
 func (s *server) finish() { s.once.Do(func() { close(s.end) }) }
 
@@ -240,8 +260,12 @@ func (s *server) close() {
 		}
 	}
 	if s.ttrpc != nil {
-		// The daemon closes its connections; this only waits for answers under way.
-		_ = s.ttrpc.Shutdown(ctx)
+		if s.asked.Load() {
+			bye, cancel := context.WithTimeout(ctx, farewell)
+			s.clients.wait(bye)
+			cancel()
+		}
+		_ = s.ttrpc.Shutdown(ctx) // that ctx has ended is no news
 	}
 	if s.listener != nil {
 		s.listener.Close()

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+
+	"github.com/containerd/ttrpc"
+)
+
+// pass is a handshake with everybody.
+var pass ttrpc.Handshaker = handshaker(func(_ context.Context, conn net.Conn) (net.Conn, any, error) { return conn, nil, nil })
+
+func TestConnections(t *testing.T) {
+	var c connections
+	c.wait(t.Context()) // there is none
+	shake := c.handshake(pass)
+	var open []net.Conn
+	for range 3 {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		conn, _, err := shake.Handshake(t.Context(), ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, conn)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.wait(over) // it ends with its caller
+	waited := make(chan struct{}, 2)
+	for range cap(waited) {
+		go func() {
+			c.wait(t.Context())
+			waited <- struct{}{}
+		}()
+	}
+	for _, conn := range open {
+		select {
+		case <-waited:
+			t.Error("one is open still")
+		default:
+		}
+		for range 2 { // ttrpc closes twice
+			_ = conn.Close()
+		}
+	}
+	for range cap(waited) {
+		<-waited
+	}
+}
+
+func TestRefusedConnectionIsNotCounted(t *testing.T) {
+	var c connections
+	refuse := handshaker(func(context.Context, net.Conn) (net.Conn, any, error) { return nil, nil, errors.New("no") })
+	if _, _, err := c.handshake(refuse).Handshake(t.Context(), nil); err == nil {
+		t.Error("it was accepted")
+	}
+	c.wait(t.Context())
+}
