@@ -55,8 +55,8 @@ func (d *Decision) warn(format string, args ...any) {
 // nil when nothing is on record for this boot.
 func decide(setting Setting, f Facts, earlier *Decision) (Decision, error) {
 	d := Decision{Setting: setting, SystemdDir: f.SystemdDir}
-	if f.Mode == cgroup.Legacy || f.Mode == cgroup.Hybrid {
-		d.warn("the host uses cgroup v1 (%s), which kubelet refuses by default since 1.35: boot it with cgroup v2", f.Mode)
+	if w := VersionWarning(f.Mode); w != "" {
+		d.warn("%s", w)
 	}
 	noSystemd := systemdObstacle(f)
 	switch setting {

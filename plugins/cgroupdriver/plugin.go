@@ -5,6 +5,7 @@ package cgroupdriver
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -82,6 +83,7 @@ func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 		return nil, err
 	}
 	export(ic, facts, d)
+	ic.Meta.Exports["state"] = filepath.Dir(stateDir)
 	announce(ic.Context, d)
 	return &Driver{decision: d}, nil
 }
