@@ -19,7 +19,6 @@ import (
 
 	"github.com/quoin-io/quoin/shim/bootstrap"
 	"github.com/quoin-io/quoin/shim/bundle"
-	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
 // maxInput bounds what containerd sends to start and -info, in bytes.
@@ -97,13 +96,13 @@ func (c *command) startServer(p bootstrap.Params, dir string) (_ string, retErr 
 	if err != nil {
 		return "", err
 	}
-	return bootstrap.Address(path), c.spawn(p, dir, listener, opts)
+	return bootstrap.Address(path), c.spawn(p, dir, listener, opts, chooseHome(opts, facets))
 }
 
 // spawn starts the serving process. It inherits the listening socket, so that it
 // can be connected to from now on, and none of the standard streams: containerd
 // reads this process's output until nobody holds it any more.
-func (c *command) spawn(p bootstrap.Params, dir string, listener *net.UnixListener, opts bundle.Options) (retErr error) {
+func (c *command) spawn(p bootstrap.Params, dir string, listener *net.UnixListener, opts bundle.Options, home []string) (retErr error) {
 	socket, err := listener.File()
 	if err != nil {
 		return fmt.Errorf("pass the socket on: %w", err)
@@ -119,7 +118,7 @@ func (c *command) spawn(p bootstrap.Params, dir string, listener *net.UnixListen
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Dir = dir
-	cmd.Env = serverEnv(os.Environ(), p)
+	cmd.Env = append(serverEnv(os.Environ(), p), home...)
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 
@@ -140,10 +139,8 @@ func (c *command) spawn(p bootstrap.Params, dir string, listener *net.UnixListen
 			_ = cmd.Wait()
 		}
 	}()
-	if opts.ShimCgroup != "" {
-		if err := cgroup.Join(opts.ShimCgroup, cmd.Process.Pid); err != nil {
-			return fmt.Errorf("move the shim into its cgroup: %w", err)
-		}
+	if err := joinCgroup(opts, cmd.Process.Pid); err != nil {
+		return err
 	}
 	if err := raiseOOMScore(cmd.Process.Pid); err != nil {
 		return err
@@ -157,7 +154,7 @@ func serverEnv(env []string, p bootstrap.Params) []string {
 	out := make([]string, 0, len(env)+2)
 	for _, kv := range env {
 		switch name, _, _ := strings.Cut(kv, "="); name {
-		case "GOMAXPROCS", "TTRPC_ADDRESS":
+		case "GOMAXPROCS", "TTRPC_ADDRESS", sliceEnv, cgroupEnv:
 		default:
 			out = append(out, kv)
 		}

@@ -60,6 +60,9 @@ type Env struct {
 	SocketDir string
 	// Executable is the shim's own, for whoever cleans up after it.
 	Executable string
+	// Settled is closed when the shim has found its place among the cgroups; nil
+	// means that it has. Programs that live on are not started before.
+	Settled <-chan struct{}
 }
 
 // Container is one container of the shim. All methods are safe for concurrent

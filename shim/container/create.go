@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/api/events"
@@ -235,7 +236,24 @@ func (c *Container) unmountRootfs(m *made) error {
 	return nil
 }
 
+// awaitSettled keeps a logging program, which stays, out of the cgroup that the
+// shim is about to leave.
+func (c *Container) awaitSettled(ctx context.Context, s stdio.Streams) error {
+	if c.set.env.Settled == nil || !strings.HasPrefix(s.Stdout, "binary") {
+		return nil
+	}
+	select {
+	case <-c.set.env.Settled:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the shim's own cgroup: %w", ctx.Err())
+	}
+}
+
 func (c *Container) openIO(ctx context.Context, o bundle.Options, id string, s stdio.Streams) (*stdio.IO, error) {
+	if err := c.awaitSettled(ctx, s); err != nil {
+		return nil, err
+	}
 	io, err := stdio.Open(ctx, s, stdio.Options{
 		ID:        id,
 		Namespace: c.set.env.Namespace,
