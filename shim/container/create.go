@@ -76,10 +76,11 @@ func (s *Set) Create(ctx context.Context, cfg CreateConfig) (*Container, int, er
 
 // create makes what a container needs, in order; what was made is unmade in
 // reverse when a later step fails.
-func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, result *created) (retErr error) {
+func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, result *created) error {
 	var undo []func() error
+	whole := false // a panic leaves no error
 	defer func() {
-		for i := len(undo) - 1; retErr != nil && i >= 0; i-- {
+		for i := len(undo) - 1; !whole && i >= 0; i-- {
 			// The client is told why the create failed; this is for the log.
 			if err := undo[i](); err != nil {
 				c.log().WithError(err).Warn("clean up after a failed create")
@@ -129,6 +130,7 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	c.made.Store(m)
 	result.restore, result.killOnExit = m.restore != nil, m.killOnExit
 	result.event = createEvent(cfg, result.pid)
+	whole = true
 	return nil
 }
 

@@ -258,3 +258,14 @@ func TestFailedDelete(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestPanicInCreate: a panic is an error like others, and leaves no more.
+func TestPanicInCreate(t *testing.T) {
+	b := newBed(t, func(e *Env) { e.OOM = nil }) // it panics once the container is there
+	cfg := b.config("c", "sleep", "1000")
+	before := takeInventory(t)
+	if _, _, err := b.set.Create(t.Context(), cfg); !errdefs.IsInternal(err) {
+		t.Errorf("%v", err)
+	}
+	b.nothingLeft(before, cfg)
+}

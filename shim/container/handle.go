@@ -22,6 +22,7 @@ type handle struct {
 	mu         sync.Mutex
 	io         *stdio.IO       // guarded by mu; nil before the start and after the delete
 	proc       *reaper.Process // guarded by mu; nil before the start
+	released   bool            // guarded by mu; streams that come now are too late
 	stdinEnded bool            // guarded by mu; asked for before there was an io
 	size       *[2]uint16      // guarded by mu; likewise
 
@@ -45,9 +46,15 @@ func (h *handle) announce(exit reaper.Exit) {
 	})
 }
 
-// attach gives the process its streams and applies what was asked for before.
+// attach gives the process its streams and applies what was asked for before. It
+// is ErrFailedPrecondition once the streams were to be released: an exec's start
+// may take so long that its container is deleted meanwhile.
 func (h *handle) attach(io *stdio.IO) error {
 	h.mu.Lock()
+	if h.released {
+		h.mu.Unlock()
+		return fmt.Errorf("the process's container is deleted: %w", errdefs.ErrFailedPrecondition)
+	}
 	h.io = io
 	size, ended := h.size, h.stdinEnded
 	h.mu.Unlock()
@@ -75,12 +82,12 @@ func (h *handle) attached() *stdio.IO {
 	return h.io
 }
 
-// detach takes the streams away, for whoever closes them.
+// detach takes the streams away, for whoever closes them, and for good.
 func (h *handle) detach() *stdio.IO {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	io := h.io
-	h.io = nil
+	h.io, h.released = nil, true
 	return io
 }
 
