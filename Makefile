@@ -46,7 +46,7 @@ export TOOLS_DIR   := $(CURDIR)/$(TOOLS)
 export OUT_DIR     := $(CURDIR)/$(OUT)
 
 .ONESHELL:
-.PHONY: all build stock demo test test-unit test-integration lint bench fuzz \
+.PHONY: all build stock stock-containerd demo test test-unit test-integration lint bench fuzz \
         setup install uninstall clean help FORCE
 
 all: build ## build everything into bin/ (the default)
@@ -78,9 +78,11 @@ $(BIN)/runc: FORCE
 	fi
 	CGO_ENABLED=1 $(GO) build -C integration/tools/runc $(BUILD_FLAGS) -tags "$$tags" -ldflags '-s -w' -o $(CURDIR)/$@ github.com/opencontainers/runc
 
-# Stock containerd with its release flags: the integration suite and the
-# benchmark run Quoin beside it. Its module pins the version.
-stock: $(STOCK)/containerd $(STOCK)/ctr $(STOCK)/containerd-shim-runc-v2 ## build stock containerd, its ctr and its shim into bin/stock/
+# What the integration suite runs Quoin beside; modules of their own pin the versions.
+stock: stock-containerd $(STOCK)/dockerd $(STOCK)/docker ## build stock containerd, its ctr and its shim, and a current dockerd, into bin/stock/
+
+# With its release flags: the benchmark compares with it too.
+stock-containerd: $(STOCK)/containerd $(STOCK)/ctr $(STOCK)/containerd-shim-runc-v2
 
 STOCK_MODULE := integration/tools/containerd
 STOCK_DEPS   := $(STOCK_MODULE)/go.mod $(STOCK_MODULE)/go.sum
@@ -94,6 +96,22 @@ $(STOCK)/containerd $(STOCK)/ctr: $(STOCK)/%: $(STOCK_DEPS)
 $(STOCK)/containerd-shim-runc-v2: $(STOCK_DEPS)
 	@echo "build $@"
 	CGO_ENABLED=0 $(GO) build -C $(STOCK_MODULE) $(BUILD_FLAGS) -tags urfave_cli_no_docs,no_grpc -ldflags '-s -w -extldflags "-static" $(STOCK_STAMP)' -o $(CURDIR)/$@ $(STOCK_PKG)/cmd/$(@F)
+
+# No containerd embedded, no storage driver that no test uses, no cgo.
+DOCKER_MODULE := integration/tools/dockerd
+DOCKER_DEPS   := $(DOCKER_MODULE)/go.mod $(DOCKER_MODULE)/go.sum
+DOCKERD_TAGS  := no_embedded_containerd,exclude_graphdriver_btrfs,exclude_graphdriver_fuseoverlayfs,exclude_graphdriver_zfs
+
+$(STOCK)/dockerd: $(DOCKER_DEPS)
+	@echo "build $@"
+	version=$$($(GO) list -C $(DOCKER_MODULE) -m -f '{{slice .Version 1}}' github.com/moby/moby/v2)
+	CGO_ENABLED=0 $(GO) build -C $(DOCKER_MODULE) $(BUILD_FLAGS) -tags $(DOCKERD_TAGS) -ldflags "-s -w -X github.com/moby/moby/v2/dockerversion.Version=$$version" -o $(CURDIR)/$@ github.com/moby/moby/v2/cmd/dockerd
+
+# Docker's command line has no go.mod, so Go takes its source for Go 1.16's.
+$(STOCK)/docker: $(DOCKER_DEPS)
+	@echo "build $@"
+	version=$$($(GO) list -C $(DOCKER_MODULE) -m -f '{{slice .Version 1}}' github.com/docker/cli)
+	CGO_ENABLED=0 $(GO) build -C $(DOCKER_MODULE) $(BUILD_FLAGS) -gcflags github.com/docker/cli/cmd/docker=-lang=go1.24 -ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$${version%+*}" -o $(CURDIR)/$@ github.com/docker/cli/cmd/docker
 
 CHECK_MODULE := integration/tools/check
 $(TOOLS)/gotestsum: CHECK_PKG := gotest.tools/gotestsum
@@ -126,7 +144,7 @@ lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, and the direction of i
 	@integration/lint.sh
 
 bench: setup ## Quoin beside stock containerd: a table, and JSON in _out/
-	@$(MAKE) build stock
+	@$(MAKE) build stock-containerd
 	$(GO) run ./integration/bench $(BENCHFLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (5s)
