@@ -37,6 +37,9 @@ INTEGRATION_PACKAGES ?= ./integration/...
 RUN      ?=
 FUZZTIME ?= 5s
 BENCHFLAGS ?=
+# The beds of test-vm: v2 (systemd, pure cgroup v2), hybrid (cgroup v1 beside
+# it), bare (no systemd).
+BED      ?= v2
 
 # What the test runner and the fuzzer's driver read.
 export GO PACKAGES INTEGRATION_PACKAGES RUN FUZZTIME
@@ -139,6 +142,11 @@ test-unit: $(TOOLS)/gotestsum ## only the unit tests, with -race
 test-integration: setup ## only the integration suite
 	@$(MAKE) build stock $(TOOLS)/gotestsum
 	integration/suite.sh integration
+
+test-vm: ## tests in a virtual machine with systemd (BED="v2 hybrid bare"; RUN as above)
+	@integration/setup.sh vm
+	$(MAKE) build stock $(TOOLS)/gotestsum
+	integration/vm/suite.sh $(BED)
 
 lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, and the direction of imports
 	@integration/lint.sh

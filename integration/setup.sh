@@ -5,8 +5,9 @@
 # lacks. It says each package and why; it installs nothing that is there, asks
 # nothing, and lets no package start a service.
 #
-#   integration/setup.sh          everything: to build, and for the integration tests
+#   integration/setup.sh          to build, and for the integration tests
 #   integration/setup.sh build    only what makes bin/runc able to filter system calls
+#   integration/setup.sh vm       what the tests in a virtual machine need, and only they
 #   integration/setup.sh list     print the list, install nothing
 #
 # Exit status: 0 when everything is there, 1 when something could not be had.
@@ -29,6 +30,9 @@ test   procps                       process trees in the tests' reports
 test   util-linux                   unshare and nsenter: namespaces of the tests' own
 test   mount                        mounts in the tests' own namespaces
 test   ca-certificates              roots that registry clients load
+vm     qemu-system-x86              the virtual machine; it emulates the processor
+vm     mmdebstrap                   makes the machine's Debian
+vm     e2fsprogs                    makes its disks
 LIST
 }
 
@@ -83,8 +87,8 @@ main() {
 	local -a missing=()
 
 	case $want in
-	build | all | list) ;;
-	*) fail "unknown argument '$want': use build, list or nothing" ;;
+	build | all | vm | list) ;;
+	*) fail "unknown argument '$want': use build, vm, list or nothing" ;;
 	esac
 	if [[ $want == list ]]; then
 		packages
@@ -94,7 +98,7 @@ main() {
 		fail "this machine has no apt; install by hand what '$0 list' names"
 
 	while read -r group name why; do
-		[[ $want == all || $group == "$want" ]] || continue
+		[[ $group == "$want" || ($want == all && $group != vm) ]] || continue
 		if installed "$name"; then
 			continue
 		fi

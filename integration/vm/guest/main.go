@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command guest is what the virtual machine runs: as a unit of systemd, or for
+// the shell that is process 1 where there is no systemd. It does the runs of the
+// plan and reports them through the virtio port. It decides nothing about the
+// tests; whoever started it powers the machine off.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/quoin-io/quoin/integration/vm/wire"
+)
+
+func main() {
+	if err := work(); err != nil {
+		fmt.Fprintf(os.Stderr, "guest: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func work() error {
+	ports, err := filepath.Glob(wire.Port)
+	if err != nil || len(ports) != 1 {
+		return fmt.Errorf("find the port to the host, %s: %q, %v", wire.Port, ports, err)
+	}
+	port, err := os.OpenFile(ports[0], os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("open the port to the host: %w", err)
+	}
+	defer port.Close()
+	r := &reporter{port: port}
+	kernel, err := os.ReadFile("/proc/version")
+	if err != nil {
+		return fmt.Errorf("read the kernel's version: %w", err)
+	}
+	r.send(wire.Frame{Kind: wire.Up, Text: string(kernel)})
+	plan, err := wire.ReadPlan(filepath.Join(wire.CargoDir, wire.PlanName))
+	if err != nil {
+		return err
+	}
+	for i, run := range plan.Runs {
+		r.send(wire.Frame{Kind: wire.Begin, Index: i})
+		code, why := execute(plan.Bed, run, stream{r, i})
+		r.send(wire.Frame{Kind: wire.End, Index: i, Code: code, Text: why})
+	}
+	r.send(wire.Frame{Kind: wire.Done})
+	return r.err
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// imageDeadline bounds the making of the root, most of which is downloading.
+const imageDeadline = 15 * time.Minute
+
+// image is a root that boots: root.img, vmlinuz and initrd in a directory.
+type image struct{ dir string }
+
+func (i image) root() string   { return filepath.Join(i.dir, "root.img") }
+func (i image) kernel() string { return filepath.Join(i.dir, "vmlinuz") }
+func (i image) initrd() string { return filepath.Join(i.dir, "initrd") }
+
+// rootImage returns the root, made now if it is not in the cache. Roots of
+// other checksums are removed: each takes most of a gigabyte.
+func rootImage(ctx context.Context, repository, cache string) (image, error) {
+	script := filepath.Join(repository, "integration", "vm", "rootfs.sh")
+	text, err := os.ReadFile(script)
+	if err != nil {
+		return image{}, fmt.Errorf("read what makes the root: %w", err)
+	}
+	cache, err = filepath.Abs(cache)
+	if err != nil {
+		return image{}, fmt.Errorf("find the cache: %w", err)
+	}
+	done := image{filepath.Join(cache, fmt.Sprintf("root-%.8x", sha256.Sum256(text)))}
+	if _, err := os.Stat(done.dir); err == nil {
+		return done, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return image{}, fmt.Errorf("look for the root: %w", err)
+	}
+	if err := removeRoots(cache); err != nil {
+		return image{}, err
+	}
+	// Complete or not there: it is made beside its place and then renamed.
+	partial := done.dir + ".partial"
+	if err := os.MkdirAll(partial, 0o755); err != nil {
+		return image{}, fmt.Errorf("make a directory for the root: %w", err)
+	}
+	note("making the machine's root: about two minutes, once")
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, imageDeadline)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, script, partial)
+	cmd.WaitDelay = time.Second
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return image{}, fmt.Errorf("make the machine's root: %w\n%s", err, out)
+	}
+	if err := os.Rename(partial, done.dir); err != nil {
+		return image{}, fmt.Errorf("keep the root: %w", err)
+	}
+	note("made the root in %v", time.Since(begun).Round(time.Second))
+	return done, nil
+}
+
+func removeRoots(cache string) error {
+	old, err := filepath.Glob(filepath.Join(cache, "root-*"))
+	if err != nil {
+		return fmt.Errorf("look for older roots: %w", err)
+	}
+	for _, dir := range old {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove an older root: %w", err)
+		}
+	}
+	return nil
+}

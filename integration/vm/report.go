@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/quoin-io/quoin/integration/vm/wire"
+)
+
+// slack is what the guest may be late by: it ends a run itself.
+const slack = time.Minute
+
+// follow turns the machine's frames into test2json's output until the last one
+// came. Each frame has its deadline; when it does not come, or the machine
+// ends, the machine is killed and the run that was under way has failed.
+func (s settings) follow(m *machine, plan wire.Plan) (failed bool, retErr error) {
+	begun := time.Now()
+	session := &session{plan: plan, goCommand: s.goCommand, out: os.Stdout}
+	defer func() {
+		if retErr != nil {
+			m.kill()
+			retErr = errors.Join(retErr, session.breakOff(retErr))
+		}
+	}()
+	if err := m.frames.SetDeadline(begun.Add(s.boot)); err != nil {
+		return true, err
+	}
+	conn, err := m.frames.AcceptUnix()
+	if err != nil {
+		return true, fmt.Errorf("the machine did not start: %w\n%s", err, m.stderr.Bytes())
+	}
+	defer conn.Close()
+	frames := json.NewDecoder(conn)
+	deadline := begun.Add(s.boot)
+	for {
+		if err := conn.SetReadDeadline(deadline); err != nil {
+			return true, err
+		}
+		var f wire.Frame
+		if err := frames.Decode(&f); err != nil {
+			return true, brokenOff(err)
+		}
+		switch f.Kind {
+		case wire.Up:
+			note("the bed %s was up after %v: %.60s", plan.Bed, time.Since(begun).Round(time.Second), f.Text)
+			deadline = time.Now().Add(slack)
+		case wire.Begin:
+			if f.Index < 0 || f.Index >= len(plan.Runs) {
+				return true, fmt.Errorf("the guest began run %d of %d", f.Index, len(plan.Runs))
+			}
+			deadline = time.Now().Add(time.Duration(plan.Runs[f.Index].Seconds)*time.Second + slack)
+		case wire.End:
+			deadline = time.Now().Add(slack)
+		case wire.Done:
+			note("the bed %s was done after %v", plan.Bed, time.Since(begun).Round(time.Second))
+			return session.failed, nil
+		}
+		if err := session.frame(f); err != nil {
+			return true, err
+		}
+	}
+}
+
+func brokenOff(err error) error {
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return errors.New("the machine hangs: nothing was heard of it for too long")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the machine ended before its tests did")
+	}
+	return fmt.Errorf("read what the guest reports: %w", err)
+}
+
+// session converts the output of one run after the other.
+type session struct {
+	plan      wire.Plan
+	goCommand string
+	out       io.Writer
+
+	failed bool
+	cmd    *exec.Cmd // of the run under way; nil between runs
+	input  io.WriteCloser
+}
+
+func (s *session) frame(f wire.Frame) error {
+	switch f.Kind {
+	case wire.Begin:
+		return s.begin(s.plan.Runs[f.Index])
+	case wire.Output:
+		if s.cmd == nil {
+			return errors.New("the guest sent output of no run")
+		}
+		if _, err := s.input.Write(f.Data); err != nil {
+			return fmt.Errorf("convert the tests' output: %w", err)
+		}
+	case wire.End:
+		return s.end(f.Code, f.Text)
+	}
+	return nil
+}
+
+func (s *session) begin(run wire.Run) error {
+	cmd := exec.Command(s.goCommand, "tool", "test2json", "-t", "-p", run.Package)
+	cmd.Stdout, cmd.Stderr = s.out, os.Stderr
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("convert the tests' output: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("convert the tests' output: %w", err)
+	}
+	s.cmd, s.input = cmd, input
+	return nil
+}
+
+func (s *session) end(code int, why string) error {
+	if s.cmd == nil {
+		return nil
+	}
+	text := ""
+	if why != "" {
+		text = "\n" + why
+	}
+	// A binary that died has not said so in words that test2json knows.
+	if code != 0 {
+		s.failed = true
+		text += "\nFAIL\n"
+	}
+	_, err := io.WriteString(s.input, text)
+	err = errors.Join(err, s.input.Close(), s.cmd.Wait())
+	s.cmd, s.input = nil, nil
+	if err != nil {
+		return fmt.Errorf("convert the tests' output: %w", err)
+	}
+	return nil
+}
+
+// breakOff ends the run under way, if there is one, as failed.
+func (s *session) breakOff(why error) error { return s.end(1, why.Error()) }
