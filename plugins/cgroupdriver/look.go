@@ -4,10 +4,16 @@ package cgroupdriver
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/quoin-io/quoin/shim/cgroup"
 )
+
+// StateDir is the plugin's directory within the daemon's state directory, where
+// the decision is kept.
+const StateDir = string(Type) + "." + ID
 
 // Look gathers what the decision rests on, for a program that is not the
 // daemon: Unit, Path and Delegated are then that program's own. Every path is
@@ -23,14 +29,15 @@ func Look(ctx context.Context, root string, ask func(context.Context) (string, e
 
 // Predict tells what a daemon would decide that starts now with this setting
 // and keeps its state in the directory state. It changes nothing. A record of
-// an earlier decision that cannot be read is told among the warnings.
+// an earlier decision that cannot be understood is told among the warnings; one
+// that only root may read counts for none.
 //
 // Errors: ErrFailedPrecondition, where the setting cannot work, and
 // ErrInvalidArgument, where there is no such setting; either says what to do.
 func Predict(setting Setting, f Facts, state string) (Decision, error) {
-	earlier, unreadable := loadRecord(filepath.Join(state, string(Type)+"."+ID), f.BootID)
+	earlier, unreadable := loadRecord(filepath.Join(state, StateDir), f.BootID)
 	d, err := decide(setting, f, earlier)
-	if err == nil && unreadable != nil {
+	if err == nil && unreadable != nil && !errors.Is(unreadable, fs.ErrPermission) {
 		d.warn("%v", unreadable)
 	}
 	return d, err

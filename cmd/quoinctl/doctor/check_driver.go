@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/quoin-io/quoin/plugins/cgroupdriver"
 )
 
 // checkDriver tells the node's decision, who made it, and why.
@@ -28,6 +30,11 @@ func checkDriver(_ context.Context, w *world) Finding {
 		f = good("%s, as a Quoin shim decides under stock containerd: %s", n.driver, n.reasons)
 	default:
 		f = good("%s, computed on the spot, since no quoind answers: %s", n.driver, n.reasons)
+	}
+	record := filepath.Join(w.place.State, cgroupdriver.StateDir)
+	if n.source == onTheSpot && w.euid != 0 && w.exists(record) {
+		f.Status, f.Fix = Warn, asRoot
+		f.Message += "; what was decided earlier in this boot, which would count, only root can see"
 	}
 	configured := string(w.settings.driver)
 	switch running := w.daemon.driver["setting"]; {

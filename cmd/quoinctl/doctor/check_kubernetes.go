@@ -97,8 +97,14 @@ func firstOf(values ...string) string {
 
 // checkRuntimeConfig asks CRI what the kubelet asks it.
 func checkRuntimeConfig(ctx context.Context, w *world) Finding {
-	if w.daemon.reach != answers {
-		return warning("start quoind, then run quoinctl doctor again", "not asked: no daemon answers")
+	switch w.daemon.reach {
+	case answers:
+	case denied:
+		return warning(asRoot, "not asked: only root may")
+	case silent:
+		return warning("see what is wrong with the daemon", "not asked: the daemon does not answer")
+	default:
+		return warning("start quoind, then run quoinctl doctor again", "not asked: no daemon runs")
 	}
 	response, err := cri.NewRuntimeServiceClient(w.daemon.conn).RuntimeConfig(ctx, &cri.RuntimeConfigRequest{})
 	switch {

@@ -174,7 +174,7 @@ func (w *world) runtimeFinding(ctx context.Context, found []string) Finding {
 	used := found[0]
 	v, err := runtime.OCIVersion(ctx, w.at(used))
 	if err != nil {
-		return failure("install it anew, or take it out of PATH", "%s does not tell its version: %v", used, strings.ReplaceAll(err.Error(), w.at(used), used)).
+		return failure("install it anew, or take it out of PATH", "%s does not tell its version: %v", used, w.rootless(err)).
 			with("paths", found)
 	}
 	f := good("%s %s", used, v.Release)

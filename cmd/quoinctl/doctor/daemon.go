@@ -10,10 +10,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	introspection "github.com/containerd/containerd/api/services/introspection/v1"
 	version "github.com/containerd/containerd/api/services/version/v1"
+	"github.com/containerd/plugin"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -115,8 +117,11 @@ func (d *daemon) introspect(ctx context.Context, h *host) error {
 }
 
 func (d *daemon) learn(p *introspection.Plugin) {
-	if e := p.InitErr; e != nil && codes.Code(e.Code) != codes.Unimplemented { // which says that it was skipped
-		d.failed = append(d.failed, fmt.Sprintf("%s.%s: %s", p.Type, p.ID, e.Message))
+	if e := p.InitErr; e != nil {
+		// Of what has nothing to do here, the message is all that tells.
+		if !strings.Contains(e.Message, plugin.ErrSkipPlugin.Error()) {
+			d.failed = append(d.failed, fmt.Sprintf("%s.%s: %s", p.Type, p.ID, e.Message))
+		}
 		return
 	}
 	switch {

@@ -111,6 +111,14 @@ func (h *host) existing(path string) string {
 	return path
 }
 
+// rootless takes the root out of an error that names files below it.
+func (h *host) rootless(err error) error {
+	if err == nil || h.root == "" {
+		return err
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), h.root, ""))
+}
+
 // pathless drops the path from an error: the caller names it, without root.
 func pathless(err error) error {
 	var p *os.PathError

@@ -61,7 +61,8 @@ func gather(ctx context.Context, h *host) *world {
 	wg.Go(func() { w.daemon = askDaemon(ctx, h, w.place.Address) })
 	wg.Go(func() {
 		w.node.facts, w.node.factsErr = bounded(ctx, "reading /proc and /sys/fs/cgroup", func() (cgroupdriver.Facts, error) {
-			return cgroupdriver.Look(ctx, h.root, h.askUnit)
+			facts, err := cgroupdriver.Look(ctx, h.root, h.askUnit)
+			return facts, h.rootless(err)
 		})
 	})
 	wg.Go(func() {
@@ -91,7 +92,7 @@ func (w *world) decide() {
 		}
 	} else {
 		d, err := cgroupdriver.Predict(w.settings.driver, n.facts, w.at(w.place.State))
-		n.source, n.driver, n.decideErr = onTheSpot, string(d.Driver), err
+		n.source, n.driver, n.decideErr = onTheSpot, string(d.Driver), w.rootless(err)
 		n.reasons, n.warnings = strings.Join(d.Reasons, "; "), strings.Join(d.Warnings, "; ")
 	}
 	// The version of cgroups has a finding of its own.

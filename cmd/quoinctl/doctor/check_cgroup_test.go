@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import "testing"
+
+func TestCgroups(t *testing.T) {
+	const version, controllers, delegation, unit = "cgroup.version", "cgroup.controllers", "cgroup.delegation", "cgroup.unit"
+	const unitFile = "/usr/lib/systemd/system/quoind.service"
+	notRoot := func(_ *testing.T, f fixture) { f.euid = 1000 }
+	for name, s := range map[string]scenario{
+		"v2":      {id: version, want: OK, message: "v2"},
+		"hybrid":  {id: version, files: hybrid, want: Warn, message: "v1 (hybrid)", fix: "cgroup v2"},
+		"nothing": {id: version, files: file("/proc/self/mountinfo", "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n"), want: Fail, fix: "mount cgroup2"},
+		"no proc": {id: version, files: file("/proc/self/mountinfo", gone), alone: true, want: Fail, fix: "mount proc"},
+
+		"of the top":    {id: controllers, want: OK, message: "cpu cpuset hugetlb io memory pids"}, // not of our session
+		"vital missing": {id: controllers, files: file("/sys/fs/cgroup/cgroup.controllers", "cpu cpuset io pids\n"), want: Fail, message: "memory missing", fix: "cgroup_enable=memory"},
+		"other missing": {id: controllers, files: file("/sys/fs/cgroup/cgroup.controllers", "cpu memory pids\n"), want: Warn, message: "cpuset, io missing"},
+		"v1":            {id: controllers, files: hybrid, want: Fail, message: "cpu, pids, devices, freezer missing"},
+		"no cgroups":    {id: controllers, files: file("/proc/self/mountinfo", "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n"), want: Fail},
+
+		"quoind's":           {id: delegation, want: OK, message: "quoind's cgroup (/system.slice/quoind.service)"},
+		"quoind's not":       {id: delegation, change: exports("delegated", "false"), want: Warn, message: "read-only", fix: "Delegate=yes"},
+		"not, userns":        {id: delegation, change: exports("delegated", "false", "user_namespace", "true"), want: Fail},
+		"not, cgroupfs":      {id: delegation, change: exports("delegated", "false", "driver", "cgroupfs"), want: Fail},
+		"ours":               {id: delegation, alone: true, want: OK, message: "quoinctl's own cgroup (/user.slice/session-1.scope)"},
+		"of root by another": {id: delegation, alone: true, change: notRoot, want: Warn, fix: "as root"},
+
+		"good":        {id: unit, want: OK, message: "Delegate=yes, KillMode=process"},
+		"none":        {id: unit, files: file(unitFile, gone), want: Warn, message: "no unit", fix: "make install"},
+		"no delegate": {id: unit, files: file(unitFile, "[Service]\nKillMode=process\n"), want: Fail, fix: "Delegate=yes"},
+		"mixed":       {id: unit, files: file(unitFile, "[Service]\nDelegate=yes\nKillMode=mixed\n"), want: Warn, fix: "KillMode=process"},
+		"drop-in":     {id: unit, files: file("/etc/systemd/system/quoind.service.d/x.conf", "[Service]\nDelegate=no\n"), want: Fail},
+		"overridden":  {id: unit, files: file("/etc/systemd/system/quoind.service", "[Service]\nDelegate=cpu memory\n"), want: Warn, message: "KillMode"},
+	} {
+		check1(t, name, s)
+	}
+}
+
+// Where there is no systemd, and where there is no quoind, its unit does not matter.
+func TestNoUnitFinding(t *testing.T) {
+	for _, f := range []fixture{newFixture(t, noSystemd), newFixture(t, nil)} {
+		stockContainerd(t, f)
+		for _, found := range examine(t.Context(), f.serve(t).host).Findings {
+			if found.ID == "cgroup.unit" {
+				t.Errorf("%+v", found)
+			}
+		}
+	}
+}
