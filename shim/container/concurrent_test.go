@@ -4,6 +4,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -95,11 +96,11 @@ func TestKillWhileDeleteDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	spec := ociProcess("sh", "-c", "head -c 300000 /dev/zero")
+	spec := ociProcess("head", "-c", "50000000", "/dev/zero") // more than all pipes hold
 	if err := c.Exec(t.Context(), ExecConfig{ID: "e", Spec: spec, Streams: Streams{Stdout: out}}); err != nil {
 		t.Fatal(err)
 	}
-	b.start(c, "e")
+	awaitFull(t, b.start(c, "e"), reader)
 	if err := c.Kill(t.Context(), "e", unix.SIGKILL, false); err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +148,31 @@ func TestKillWhileDeleteDrains(t *testing.T) {
 	b.delete(c, "")
 	reader.Close()
 	before.nothingMore(t)
+}
+
+// awaitFull waits until a process cannot write, since nobody reads.
+func awaitFull(t *testing.T, pid int, reader *os.File) {
+	t.Helper()
+	conn, err := reader.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, still := 0, 0
+	eventually(t, "the pipes are full", func() bool {
+		now, ierr := 0, error(nil)
+		cerr := conn.Control(func(fd uintptr) { now, ierr = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+		stat, serr := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err := errors.Join(cerr, ierr, serr); err != nil {
+			t.Fatal(err)
+		}
+		asleep := strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')'):]), ") S")
+		if now > 0 && now == held && asleep {
+			still++
+		} else {
+			held, still = now, 0
+		}
+		return still > 20
+	})
 }
 
 // TestRuntimeDeleteHangs: State, Kill and Wait do not wait for it, a second
@@ -218,7 +244,7 @@ func TestParallelContainers(t *testing.T) {
 // TestOverdueExec: an exec that outlives its init and is not ended holds up the
 // init's exit for a bounded time, and goes with its container.
 func TestOverdueExec(t *testing.T) {
-	b := newBed(t, short)
+	b := newBed(t, unread)
 	cfg := b.config("c", "sleep", "1000")
 	private(t, cfg) // so that the shim leaves it to the kernel, which the fake does not ask
 	before := takeInventory(t)

@@ -17,19 +17,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/oci/ocitest"
 )
 
 var failsOnce = ocitest.Failpoint{Times: 1, Exit: 1, Message: "it does not want to"}
 
-// short are deadlines for runtimes that hang.
-func short(e *Env) {
-	const d = 400 * time.Millisecond
-	e.Deadlines = config.Deadlines{
-		Create: d, Start: d, Exec: d, Control: d, Delete: 5 * time.Second, Checkpoint: d,
-		Console: d, Open: d, Logger: d, Drain: d, Linger: d,
-	}
+// impatient ends runtimes that hang, and leaves time to those that do not on a
+// machine that is busy.
+func impatient(e *Env) {
+	e.Deadlines.Create, e.Deadlines.Exec = 3*time.Second, 3*time.Second
+}
+
+// unread gives up soon on streams that nobody opens or reads.
+func unread(e *Env) {
+	const d = 500 * time.Millisecond
+	e.Deadlines.Open, e.Deadlines.Drain, e.Deadlines.Linger = d, d, d
 }
 
 // TestFailedCreate has the create fail in all ways that a runtime knows. Nothing
@@ -56,7 +58,7 @@ func TestFailedCreate(t *testing.T) {
 		"already exists, it is": {ocitest.Failpoint{Exit: 1, Message: "container with given ID already exists"}, "already exists", errdefs.IsAlreadyExists},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBed(t, short)
+			b := newBed(t, impatient)
 			cfg := b.config("c", "sleep", "1000")
 			cfg.Streams.Stdout = "file://" + filepath.Join(t.TempDir(), "out")
 			before := takeInventory(t)
@@ -176,7 +178,7 @@ func TestFailedExec(t *testing.T) {
 		"crashes":     {Signal: syscall.SIGKILL},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBed(t, short)
+			b := newBed(t, impatient)
 			c := b.running("c", "sleep", "1000")
 			before := takeInventory(t)
 			fail.Times = 1
@@ -210,7 +212,7 @@ func TestFailedExec(t *testing.T) {
 
 // TestStreamsFail: the process exists when its streams turn out not to work.
 func TestStreamsFail(t *testing.T) {
-	b := newBed(t, short)
+	b := newBed(t, unread)
 	c := b.running("c", "sleep", "1000")
 	before := takeInventory(t)
 	out := filepath.Join(t.TempDir(), "out")
