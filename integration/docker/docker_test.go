@@ -12,12 +12,14 @@ import (
 	"github.com/quoin-io/quoin/integration/harness"
 )
 
-func TestDocker(t *testing.T) {
-	e := start(t)
-	for _, test := range []struct {
-		name string
-		run  func(*testing.T, *engine)
-	}{
+type command struct {
+	name string
+	run  func(*testing.T, *engine)
+}
+
+// commands does with an engine what its users do, all at once.
+func commands(t *testing.T, e *engine, more ...command) {
+	all := append([]command{
 		{"run", testRun},
 		{"errors", testErrors},
 		{"exec", testExec},
@@ -27,9 +29,20 @@ func TestDocker(t *testing.T) {
 		{"pause", testPause},
 		{"restart policy", testRestartPolicy},
 		{"stats and top", testStats},
-	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, e) })
-	}
+	}, more...)
+	t.Run("commands", func(t *testing.T) {
+		for _, c := range all {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				c.run(t, e)
+			})
+		}
+	})
+}
+
+// nothingLeft: neither containers nor shims.
+func nothingLeft(t *testing.T, e *engine) {
+	t.Helper()
 	if out := e.must(t, "ps", "--all", "--quiet"); out != "" {
 		t.Errorf("containers are left: %s", out)
 	}
@@ -44,32 +57,34 @@ func TestDocker(t *testing.T) {
 	})
 }
 
+// checkShim: the container's shim is the one under test.
+func (e *engine) checkShim(t *testing.T, name string) {
+	t.Helper()
+	shims := harness.Shims(e.must(t, "inspect", "--format", "{{.Id}}", name))
+	if len(shims) != 1 {
+		t.Fatalf("the container's shims:\n%s", harness.Describe(shims))
+	}
+	if got, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", shims[0].PID)); err != nil || got != e.shim {
+		t.Errorf("the shim is %s, %v; want %s", got, err, e.shim)
+	}
+}
+
 func testRun(t *testing.T, e *engine) {
-	r := e.docker(t, "run", "--rm", "--runtime", runtime, harness.BusyboxRef, "sh", "-c", "echo out; echo err >&2; exit 19")
+	r := e.docker(t, "run", "--rm", "--runtime", e.runtime, harness.BusyboxRef, "sh", "-c", "echo out; echo err >&2; exit 19")
 	if r.Stdout != "out\n" || r.Stderr != "err\n" || r.Code != 19 {
 		t.Errorf("got (%q, %q, %d)", r.Stdout, r.Stderr, r.Code)
 	}
-	cmd := e.command(t, "run", "--rm", "--interactive", "--runtime", runtime, harness.BusyboxRef, "wc", "-c")
+	cmd := e.command(t, "run", "--rm", "--interactive", "--runtime", e.runtime, harness.BusyboxRef, "wc", "-c")
 	cmd.Stdin = strings.NewReader(strings.Repeat("x", 100_000))
 	if out, err := cmd.Output(); err != nil || strings.TrimSpace(string(out)) != "100000" {
 		t.Errorf("stdin: %q, %v", out, err)
 	}
 	name := "inspected"
 	e.run(t, name, "sleep", "1000")
-	if got := e.must(t, "inspect", "--format", "{{.HostConfig.Runtime}} {{.State.Status}}", name); got != runtime+" running" {
+	if got := e.must(t, "inspect", "--format", "{{.HostConfig.Runtime}} {{.State.Status}}", name); got != e.runtime+" running" {
 		t.Errorf("inspect says %q", got)
 	}
-	shims := harness.Shims(e.must(t, "inspect", "--format", "{{.Id}}", name))
-	if len(shims) != 1 {
-		t.Fatalf("the container's shims:\n%s", harness.Describe(shims))
-	}
-	want := harness.Shim.Path()
-	if harness.Reference() {
-		want = "/usr/bin/containerd-shim-runc-v2"
-	}
-	if got, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", shims[0].PID)); err != nil || got != want {
-		t.Errorf("the shim is %s, %v; want %s", got, err, want)
-	}
+	e.checkShim(t, name)
 }
 
 // testErrors: docker turns these words into its exit codes 126 and 127.
@@ -83,7 +98,7 @@ func testErrors(t *testing.T, e *engine) {
 		{"/no/such", 127, "no such file or directory"},
 		{"/plain", 126, "permission denied"},
 	} {
-		r := e.docker(t, "run", "--rm", "--runtime", runtime, harness.BusyboxRef, tc.args)
+		r := e.docker(t, "run", "--rm", "--runtime", e.runtime, harness.BusyboxRef, tc.args)
 		if r.Code != tc.code || !strings.Contains(r.Stderr, tc.want) {
 			t.Errorf("%s: exit code %d, stderr %q; want %d and %q", tc.args, r.Code, r.Stderr, tc.code, tc.want)
 		}
@@ -149,7 +164,7 @@ func testStop(t *testing.T, e *engine) {
 }
 
 func testTerminal(t *testing.T, e *engine) {
-	cmd := e.command(t, "run", "--rm", "--interactive", "--tty", "--runtime", runtime, harness.BusyboxRef, "sh")
+	cmd := e.command(t, "run", "--rm", "--interactive", "--tty", "--runtime", e.runtime, harness.BusyboxRef, "sh")
 	term := harness.Open(t, cmd, 97, 33)
 	harness.Eventually(t, "the container sees the terminal's size", func() string {
 		term.Type(t, "stty size\n")
@@ -179,7 +194,7 @@ func testPause(t *testing.T, e *engine) {
 
 func testRestartPolicy(t *testing.T, e *engine) {
 	t.Cleanup(func() { e.remove(t, "again") })
-	e.must(t, "run", "--detach", "--runtime", runtime, "--restart", "on-failure:2", "--name", "again", harness.BusyboxRef, "sh", "-c", "echo round; exit 3")
+	e.must(t, "run", "--detach", "--runtime", e.runtime, "--restart", "on-failure:2", "--name", "again", harness.BusyboxRef, "sh", "-c", "echo round; exit 3")
 	harness.Eventually(t, "docker has restarted it twice", func() string {
 		got := e.must(t, "inspect", "--format", "{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}", "again")
 		if got != "2 exited 3" {
