@@ -14,8 +14,8 @@ import (
 	"github.com/quoin-io/quoin/config"
 )
 
-// doctor runs it for a daemon that is not there, and returns its exit code.
-func doctor(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
+// runDoctor runs it for a daemon that is not there, and returns its exit code.
+func runDoctor(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	address := filepath.Join(t.TempDir(), "quoind.sock")
 	stdout, stderr, err := quoinctl(t, env, append([]string{"--address", address, "doctor"}, args...)...)
@@ -49,7 +49,7 @@ func TestDoctorExitCode(t *testing.T) {
 		{"runs", "echo Version: " + config.Version + "; echo Revision: " + config.Revision, "ok"},
 	} {
 		install(config.ShimBinary, tc.shim+"\n")
-		stdout, stderr, code := doctor(t, path, "--json")
+		stdout, stderr, code := runDoctor(t, path, "--json")
 		var report struct {
 			Schema   int
 			Version  string
@@ -75,7 +75,7 @@ func TestDoctorExitCode(t *testing.T) {
 }
 
 func TestDoctorText(t *testing.T) {
-	stdout, stderr, code := doctor(t, nil)
+	stdout, stderr, code := runDoctor(t, nil)
 	for _, want := range []string{"cgroups\n", "computed on the spot", "no quoind runs", " ok, "} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in:\n%s", want, stdout)
@@ -87,10 +87,10 @@ func TestDoctorText(t *testing.T) {
 }
 
 func TestDoctorCommandLine(t *testing.T) {
-	if _, stderr, code := doctor(t, nil, "more"); code != 1 || !strings.Contains(stderr, "no arguments") {
+	if _, stderr, code := runDoctor(t, nil, "more"); code != 1 || !strings.Contains(stderr, "no arguments") {
 		t.Errorf("%d, %s", code, stderr)
 	}
-	if stdout, _, code := doctor(t, nil, "--help"); code != 0 || !strings.Contains(stdout, "--json") || !strings.Contains(stdout, "exit code is 1") {
+	if stdout, _, code := runDoctor(t, nil, "--help"); code != 0 || !strings.Contains(stdout, "--json") || !strings.Contains(stdout, "exit code is 1") {
 		t.Errorf("%d, %s", code, stdout)
 	}
 	if stdout, _, err := quoinctl(t, nil, "--generate-shell-completion"); err != nil || !strings.Contains(stdout, "doctor") {

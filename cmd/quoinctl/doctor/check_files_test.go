@@ -5,6 +5,7 @@ package doctor
 import (
 	"os"
 	"testing"
+	"time"
 )
 
 func TestFiles(t *testing.T) {
@@ -15,6 +16,7 @@ func TestFiles(t *testing.T) {
 	}
 	listening := func(mode os.FileMode, gid int) func(*testing.T, fixture) {
 		return func(t *testing.T, f fixture) {
+			f.deadlines.gather = 300 * time.Millisecond // nobody answers
 			f.listen(t, socketPath)
 			must(t, os.Chown(f.at(socketPath), 0, gid))
 			must(t, os.Chmod(f.at(socketPath), mode))

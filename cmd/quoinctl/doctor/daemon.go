@@ -69,7 +69,7 @@ func askDaemon(ctx context.Context, h *host, address string) *daemon {
 	if err != nil {
 		var errno syscall.Errno
 		errors.As(err, &errno)
-		d.reach, d.err = silent, err
+		d.reach, d.err = silent, h.rootless(err)
 		switch errno {
 		case syscall.ECONNREFUSED, syscall.ENOENT:
 			d.reach, d.err = refused, errno
@@ -86,7 +86,7 @@ func askDaemon(ctx context.Context, h *host, address string) *daemon {
 			return (&net.Dialer{}).DialContext(ctx, "unix", h.at(address))
 		}))
 	if d.err == nil {
-		d.err = d.introspect(ctx, h)
+		d.err = h.rootless(d.introspect(ctx, h))
 	}
 	if d.err == nil {
 		d.reach = answers
@@ -138,7 +138,7 @@ func (d *daemon) learn(p *introspection.Plugin) {
 // rpcError says in plain words what a failed call means.
 func rpcError(err error) error {
 	if status.Code(err) == codes.DeadlineExceeded {
-		return fmt.Errorf("no answer within %s", gatherDeadline)
+		return errors.New("no answer in time")
 	}
 	return errors.New(status.Convert(err).Message())
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A daemon that accepts and says nothing is a failure, and costs its deadline
@@ -14,6 +15,7 @@ import (
 func TestSilentDaemon(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
+	f.deadlines.gather = 500 * time.Millisecond
 	l := f.listen(t, "/run/quoind/quoind.sock")
 	accepted := make(chan net.Conn, 16)
 	go func() {

@@ -31,6 +31,8 @@ type host struct {
 	// askUnit asks systemd which unit we run in; nil does so over D-Bus.
 	askUnit func(context.Context) (string, error)
 	kernel  kernel
+
+	deadlines deadlines
 }
 
 // kernel is what only system calls tell.
@@ -62,6 +64,8 @@ func realHost(address string) (*host, error) {
 		envPath: os.Getenv("PATH"),
 		euid:    os.Geteuid(),
 		kernel:  realKernel(),
+
+		deadlines: realDeadlines(),
 	}, nil
 }
 

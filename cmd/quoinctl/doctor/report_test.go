@@ -128,7 +128,7 @@ func TestHangingCheck(t *testing.T) {
 		{"g", "deaf2", "deaf too", one(func(context.Context, *world) Finding { <-release; return good("late") })},
 		{"g", "heeds", "heeds", one(func(ctx context.Context, _ *world) Finding { <-ctx.Done(); return good("told") })},
 	}
-	got := runAll(t.Context(), nil, all, 50*time.Millisecond)
+	got := runAll(t.Context(), nil, all, deadlines{check: 50 * time.Millisecond, grace: time.Second})
 	var ids []string
 	for _, f := range got {
 		ids = append(ids, f.ID+" "+string(f.Status))

@@ -8,12 +8,17 @@ import (
 	"time"
 )
 
-// Deadlines. What the checks look at together is gathered first; then they run
-// side by side.
-const (
-	gatherDeadline = 3 * time.Second
-	checkDeadline  = 4 * time.Second
-)
+// deadlines bound a run. What the checks look at together is gathered first;
+// then they run side by side, and what heeds its deadline gets a moment to say
+// what it waited for.
+type deadlines struct {
+	gather, check, grace time.Duration
+}
+
+// realDeadlines add up to less than the 10 seconds that are promised.
+func realDeadlines() deadlines {
+	return deadlines{gather: 3 * time.Second, check: 4 * time.Second, grace: time.Second}
+}
 
 // check looks at one thing. What it does not set of ID, Group and Title is
 // taken from here; it may also have several findings, or none.
@@ -65,38 +70,37 @@ func checks() []check {
 	}
 }
 
-// examine looks at the host. It returns within gatherDeadline and
-// checkDeadline, whatever hangs: what has not answered by then is a finding of
-// its own, and the goroutine that waits for it is left behind.
+// examine looks at the host. It returns within the host's deadlines, whatever
+// hangs: what has not answered by then is a finding of its own, and the
+// goroutine that waits for it is left behind.
 func examine(ctx context.Context, h *host) *Report {
 	w := gather(ctx, h)
 	defer w.close()
-	return newReport(runAll(ctx, w, checks(), checkDeadline))
+	return newReport(runAll(ctx, w, checks(), h.deadlines))
 }
 
-func runAll(ctx context.Context, w *world, all []check, deadline time.Duration) []Finding {
-	ctx, cancel := context.WithTimeout(ctx, deadline)
+func runAll(ctx context.Context, w *world, all []check, d deadlines) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, d.check)
 	defer cancel()
 	results := make([]chan []Finding, len(all))
 	for i, c := range all {
 		results[i] = make(chan []Finding, 1)
 		go func() { results[i] <- c.look(ctx, w) }()
 	}
-	// What heeds the deadline gets a moment to say what it waited for.
-	grace := time.NewTimer(deadline + deadline/8)
+	grace := time.NewTimer(d.check + d.grace)
 	defer grace.Stop()
 	late := false
 	var out []Finding
 	for i, c := range all {
 		var found []Finding
 		if late {
-			found = takeIfDone(results[i], c, deadline)
+			found = takeIfDone(results[i], c, d.check)
 		} else {
 			select {
 			case found = <-results[i]:
 			case <-grace.C:
 				late = true
-				found = takeIfDone(results[i], c, deadline)
+				found = takeIfDone(results[i], c, d.check)
 			}
 		}
 		for _, f := range found {
@@ -145,6 +149,6 @@ func bounded[T any](ctx context.Context, what string, f func() (T, error)) (T, e
 		return r.value, r.err
 	case <-ctx.Done():
 		var none T
-		return none, fmt.Errorf("%s: no answer within %s", what, gatherDeadline)
+		return none, fmt.Errorf("%s: no answer in time", what)
 	}
 }

@@ -49,7 +49,7 @@ const (
 )
 
 func gather(ctx context.Context, h *host) *world {
-	ctx, cancel := context.WithTimeout(ctx, gatherDeadline)
+	ctx, cancel := context.WithTimeout(ctx, h.deadlines.gather)
 	defer cancel()
 	w := &world{host: h, settings: readSettings(h)}
 	w.place = w.settings.place

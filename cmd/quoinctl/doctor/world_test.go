@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	introspection "github.com/containerd/containerd/api/services/introspection/v1"
 	"google.golang.org/grpc"
@@ -91,7 +92,8 @@ func newFixture(t *testing.T, change map[string]string) fixture {
 	k.entryTypes = func(string) (bool, bool, error) { return true, true, nil }
 	k.idmap = func(string) error { return nil }
 	h := &host{root: root, self: "/usr/local/bin/quoinctl", envPath: "/usr/local/bin:/usr/bin", kernel: k,
-		askUnit: func(context.Context) (string, error) { return "session-1.scope", nil }}
+		deadlines: deadlines{gather: time.Minute, check: time.Minute, grace: time.Minute},
+		askUnit:   func(context.Context) (string, error) { return "session-1.scope", nil }}
 	return fixture{h, &fakeDaemon{pidns: 4026531836, driver: cri.CgroupDriver_SYSTEMD, plugins: healthyPlugins()}}
 }
 
