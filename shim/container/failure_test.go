@@ -58,7 +58,11 @@ func TestFailedCreate(t *testing.T) {
 		"already exists, it is": {ocitest.Failpoint{Exit: 1, Message: "container with given ID already exists"}, "already exists", errdefs.IsAlreadyExists},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBed(t, impatient)
+			b := newBed(t, func(e *Env) {
+				if tc.fail.Hang {
+					impatient(e)
+				}
+			})
 			cfg := b.config("c", "sleep", "1000")
 			cfg.Streams.Stdout = "file://" + filepath.Join(t.TempDir(), "out")
 			before := takeInventory(t)
