@@ -25,14 +25,12 @@ import (
 // by an OOM kill of the service. So it gets a place of its own: under systemd a
 // scope, elsewhere a cgroup beside the daemon's.
 const (
-	// sliceEnv names the slice for the shims' scopes; set by an administrator or
-	// the daemon, it is podSlice or a slice unit. start resolves it for serve.
-	sliceEnv = "QUOIN_SHIM_SLICE"
+	// sliceEnv is resolved by start for serve.
+	sliceEnv = cgroup.SliceEnv
 	// cgroupEnv is the cgroup that serve joins; set by start only.
 	cgroupEnv = "QUOIN_SHIM_CGROUP"
 
 	defaultSlice = "system.slice"
-	podSlice     = "pod" // the slice of the pod that the shim serves
 	sliceSuffix  = ".slice"
 )
 
@@ -72,7 +70,7 @@ func chooseSlice(opts bundle.Options, facets bundle.Facets) string {
 	if opts.ShimCgroup != "" {
 		slice = path.Base(opts.ShimCgroup)
 	}
-	if slice == podSlice {
+	if slice == cgroup.PodSlice {
 		slice = ""
 		if cgroup.Shape(facets.CgroupsPath) == cgroup.Systemd {
 			slice, _, _ = strings.Cut(facets.CgroupsPath, ":")

@@ -10,9 +10,12 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/plugins"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
+
+	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
 // Type is a plugin type of our own, so that others can require the plugin
@@ -26,11 +29,25 @@ const ID = "cgroupdriver"
 type Config struct {
 	// Driver is "auto", "systemd" or "cgroupfs".
 	Driver Setting `toml:"driver"`
+	// ShimSlice is the slice in which systemd makes the shims' scopes: the name of
+	// a slice, "pod" for the slice of the pod that a shim serves, or empty for
+	// system.slice. It has no meaning to the cgroupfs driver.
+	ShimSlice string `toml:"shim_slice"`
+}
+
+// check refuses what is no name of a slice (systemd.slice(5)).
+func (c *Config) check() error {
+	s := c.ShimSlice
+	if s == "" || s == cgroup.PodSlice || strings.HasSuffix(s, ".slice") && s != ".slice" && !strings.ContainsAny(s, "/: ") {
+		return nil
+	}
+	return fmt.Errorf("shim_slice = %q is neither the name of a slice, such as \"shims.slice\", nor %q, nor empty: %w", s, cgroup.PodSlice, errdefs.ErrInvalidArgument)
 }
 
 // Driver is the instance of the plugin.
 type Driver struct {
-	decision Decision
+	decision  Decision
+	shimSlice string
 }
 
 // Decision returns the node's decision, which stands until the daemon ends.
@@ -66,6 +83,9 @@ func refuse(ic *plugin.InitContext, err error) error {
 
 func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 	config := ic.Config.(*Config)
+	if err := config.check(); err != nil {
+		return nil, fmt.Errorf("[plugins.%q]: %w", string(Type)+"."+ID, err)
+	}
 	facts, err := p.probe(ic.Context)
 	if err != nil {
 		return nil, err
@@ -85,7 +105,7 @@ func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 	export(ic, facts, d)
 	ic.Meta.Exports["state"] = filepath.Dir(stateDir)
 	announce(ic.Context, d)
-	return &Driver{decision: d}, nil
+	return &Driver{decision: d, shimSlice: config.ShimSlice}, nil
 }
 
 // export shows the decision and its grounds in `ctr plugins ls -d`.

@@ -39,7 +39,7 @@ func load(t *testing.T, p prober, config *Config, state string) (*Driver, *plugi
 func TestPlugin(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
 	root := host(t, nil)
-	d, ic, _, err := load(t, prober{root, answers("quoind.service", nil)}, &Config{Auto}, state)
+	d, ic, _, err := load(t, prober{root, answers("quoind.service", nil)}, &Config{Driver: Auto}, state)
 	must(t, err)
 	if d.Decision().Driver != cgroup.Systemd {
 		t.Errorf("%+v", d.Decision())
@@ -51,21 +51,21 @@ func TestPlugin(t *testing.T) {
 	}
 	// A restart in the same boot keeps it, another boot does not.
 	deaf := prober{root, answers("", errors.New("bus is down"))}
-	if d, _, _, err = load(t, deaf, &Config{Auto}, state); err != nil || d.Decision().Driver != cgroup.Systemd {
+	if d, _, _, err = load(t, deaf, &Config{Driver: Auto}, state); err != nil || d.Decision().Driver != cgroup.Systemd {
 		t.Errorf("%+v, %v", d, err)
 	}
 	deaf.root = host(t, map[string]string{"proc/sys/kernel/random/boot_id": "boot-2\n"})
-	if d, _, _, err = load(t, deaf, &Config{Auto}, state); err != nil || d.Decision().Driver != cgroup.Cgroupfs {
+	if d, _, _, err = load(t, deaf, &Config{Driver: Auto}, state); err != nil || d.Decision().Driver != cgroup.Cgroupfs {
 		t.Errorf("%+v, %v", d, err)
 	}
 	// A refusal stops the daemon.
-	if _, _, refusals, err := load(t, deaf, &Config{"systemd"}, state); !errdefs.IsFailedPrecondition(err) || refusals != 1 {
+	if _, _, refusals, err := load(t, deaf, &Config{Driver: "systemd"}, state); !errdefs.IsFailedPrecondition(err) || refusals != 1 {
 		t.Errorf("%d refusals, %v", refusals, err)
 	}
 }
 
 func TestPluginOnThisHost(t *testing.T) {
-	d, _, _, err := load(t, prober{askUnit: askManager}, &Config{Auto}, t.TempDir())
+	d, _, _, err := load(t, prober{askUnit: askManager}, &Config{Driver: Auto}, t.TempDir())
 	must(t, err)
 	if f := cgroup.ProbeInit(""); !f.SystemdRuns() && d.Decision().Driver != cgroup.Cgroupfs && len(d.Decision().Warnings) == 0 {
 		t.Errorf("%+v on %+v", d.Decision(), f)
@@ -244,9 +244,14 @@ func TestWrapWhenDisabled(t *testing.T) {
 }
 
 func TestWrapShims(t *testing.T) {
-	for name, tc := range map[string]struct{ user, want []string }{
-		"added": {[]string{"A=b"}, []string{"A=b", "QUOIN_CGROUP_DRIVER=systemd"}},
-		"set":   {[]string{"QUOIN_CGROUP_DRIVER=cgroupfs"}, []string{"QUOIN_CGROUP_DRIVER=cgroupfs"}},
+	for name, tc := range map[string]struct {
+		user, want []string
+		slice      string
+	}{
+		"added":     {user: []string{"A=b"}, want: []string{"A=b", "QUOIN_CGROUP_DRIVER=systemd"}},
+		"set":       {user: []string{"QUOIN_CGROUP_DRIVER=cgroupfs"}, want: []string{"QUOIN_CGROUP_DRIVER=cgroupfs"}},
+		"slice":     {want: []string{"QUOIN_CGROUP_DRIVER=systemd", "QUOIN_SHIM_SLICE=pod"}, slice: "pod"},
+		"slice set": {user: []string{"QUOIN_SHIM_SLICE=a.slice"}, want: []string{"QUOIN_SHIM_SLICE=a.slice", "QUOIN_CGROUP_DRIVER=systemd"}, slice: "pod"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := &shimv2.ShimConfig{Env: tc.user}
@@ -255,7 +260,7 @@ func TestWrapShims(t *testing.T) {
 			WrapShims(&r)
 			set := plugin.NewPluginSet()
 			ours := plugin.Registration{Type: Type, ID: ID, InitFn: func(*plugin.InitContext) (any, error) {
-				return &Driver{Decision{Driver: cgroup.Systemd}}, nil
+				return &Driver{Decision{Driver: cgroup.Systemd}, tc.slice}, nil
 			}}
 			must(t, set.Add(ours.Init(plugin.NewContext(t.Context(), set, nil))))
 			ic := plugin.NewContext(t.Context(), set, nil)
@@ -277,6 +282,17 @@ func TestViewOfStranger(t *testing.T) {
 		if _, err := viewOf(v); err == nil {
 			data, _ := json.Marshal(v)
 			t.Errorf("%s is taken for CRI's configuration", data)
+		}
+	}
+}
+
+func TestShimSlice(t *testing.T) {
+	for slice, ok := range map[string]bool{
+		"": true, "pod": true, "shims.slice": true, "kubepods-shims.slice": true,
+		".slice": false, "shims": false, "a/b.slice": false, "a:b.slice": false, "a b.slice": false,
+	} {
+		if err := (&Config{ShimSlice: slice}).check(); (err == nil) != ok || err != nil && !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: %v", slice, err)
 		}
 	}
 }

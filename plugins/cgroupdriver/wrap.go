@@ -24,29 +24,36 @@ import (
 // user's and the decision contradict each other, the daemon does not start.
 func WrapCRI(r *plugin.Registration) {
 	forgetDefault(r.Config)
-	wrap(r, func(ic *plugin.InitContext, d Decision) error { return Align(ic.Config, d) })
+	wrap(r, func(ic *plugin.InitContext, d *Driver) error { return Align(ic.Config, d.decision) })
 }
 
-// WrapShims tells every shim the node's decision by the environment variable
-// cgroup.DriverEnv, unless the user's configuration sets it. r is the
-// registration of io.containerd.shim.v1.manager, before it is registered.
+// WrapShims tells every shim the node's decision and the slice for its scope by
+// the environment variables cgroup.DriverEnv and cgroup.SliceEnv, unless the
+// user's configuration sets them. r is the registration of
+// io.containerd.shim.v1.manager, before it is registered.
 func WrapShims(r *plugin.Registration) {
-	wrap(r, func(ic *plugin.InitContext, d Decision) error {
+	wrap(r, func(ic *plugin.InitContext, d *Driver) error {
 		config, ok := ic.Config.(*shimv2.ShimConfig)
 		if !ok {
 			return fmt.Errorf("%s: cannot tell the shims the cgroup driver: the configuration is a %T", r.URI(), ic.Config)
 		}
-		prefix := cgroup.DriverEnv + "="
-		if !slices.ContainsFunc(config.Env, func(e string) bool { return strings.HasPrefix(e, prefix) }) {
-			config.Env = append(slices.Clone(config.Env), prefix+string(d.Driver))
-		}
+		env := setDefault(slices.Clone(config.Env), cgroup.DriverEnv, string(d.decision.Driver))
+		config.Env = setDefault(env, cgroup.SliceEnv, d.shimSlice)
 		return nil
 	})
 }
 
+// setDefault adds a variable that has a value and is not there.
+func setDefault(env []string, name, value string) []string {
+	if value == "" || slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
+		return env
+	}
+	return append(env, name+"="+value)
+}
+
 // wrap has before run ahead of the plugin's own start, with the decision. It
 // lets a daemon go on whose user disabled this plugin.
-func wrap(r *plugin.Registration, before func(*plugin.InitContext, Decision) error) {
+func wrap(r *plugin.Registration, before func(*plugin.InitContext, *Driver) error) {
 	r.Requires = append(slices.Clone(r.Requires), Type)
 	start := r.InitFn
 	r.InitFn = func(ic *plugin.InitContext) (any, error) {
@@ -62,7 +69,7 @@ func wrap(r *plugin.Registration, before func(*plugin.InitContext, Decision) err
 		if !ok {
 			return nil, refuse(ic, fmt.Errorf("the plugin %s.%s is a %T", Type, ID, instance))
 		}
-		if err := before(ic, driver.Decision()); err != nil {
+		if err := before(ic, driver); err != nil {
 			return nil, refuse(ic, err)
 		}
 		return start(ic)

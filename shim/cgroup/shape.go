@@ -95,3 +95,11 @@ func expandSlice(slice string) (string, error) {
 	}
 	return dir, nil
 }
+
+// SliceEnv is the environment variable by which the daemon, or an administrator,
+// tells the shims in which slice systemd is to make their scopes: the name of a
+// slice, or PodSlice. Unset means system.slice.
+const SliceEnv = "QUOIN_SHIM_SLICE"
+
+// PodSlice stands for the slice of the pod that a shim serves.
+const PodSlice = "pod"
