@@ -122,7 +122,7 @@ func startCRI(t *testing.T, user string, d Decision) (handlers []handler, refusa
 	set := plugin.NewPluginSet()
 	ic := plugin.NewContext(t.Context(), set, map[string]string{plugins.PropertyStateDir: t.TempDir()})
 	warn := plugin.Registration{Type: plugins.WarningPlugin, ID: "w", InitFn: func(*plugin.InitContext) (any, error) { return quiet{}, nil }}
-	ours := plugin.Registration{Type: Type, ID: ID, InitFn: func(*plugin.InitContext) (any, error) { return &Driver{d}, nil }}
+	ours := plugin.Registration{Type: Type, ID: ID, InitFn: func(*plugin.InitContext) (any, error) { return &Driver{decision: d}, nil }}
 	for _, p := range []plugin.Registration{warn, ours} {
 		must(t, set.Add(p.Init(plugin.NewContext(t.Context(), set, nil))))
 	}
