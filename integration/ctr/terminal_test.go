@@ -3,6 +3,10 @@
 package ctr
 
 import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -59,9 +63,9 @@ func TestExecWithTerminal(t *testing.T) {
 		term.Output.Await(t, "/dev/")
 		// Ctrl-C reaches the foreground process and not the shell.
 		term.Type(t, "sleep 1000\n")
-		harness.Eventually(t, "sleep runs", func() string {
+		harness.Eventually(t, "sleep has the terminal", func() string {
 			out := d.MustCLI(t, "tasks", "ps", id)
-			if strings.Count(strings.TrimSpace(out), "\n") != 3 {
+			if !hasForeground(out) {
 				return out
 			}
 			return ""
@@ -74,6 +78,36 @@ func TestExecWithTerminal(t *testing.T) {
 			t.Errorf("exit code %d, want 9", code)
 		}
 	})
+}
+
+// hasForeground tells whether one of the processes that ps lists leads the
+// foreground of its terminal and is not the shell, which has the lowest pid of
+// those with a terminal. Ctrl-C before that would reach the shell alone.
+func hasForeground(ps string) bool {
+	var onTerminal []int
+	leads := map[int]bool{}
+	for line := range strings.Lines(ps) {
+		pid, err := strconv.Atoi(strings.Fields(line + " -")[0])
+		if err != nil {
+			continue // the heading
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		f := strings.Fields(rest) // state ppid pgrp session tty_nr tpgid (proc(5))
+		if len(f) < 6 || f[4] == "0" {
+			continue
+		}
+		onTerminal = append(onTerminal, pid)
+		leads[pid] = f[2] == f[5] && f[2] == strconv.Itoa(pid)
+	}
+	if len(onTerminal) < 2 {
+		return false
+	}
+	shell := slices.Min(onTerminal)
+	return slices.ContainsFunc(onTerminal, func(pid int) bool { return pid != shell && leads[pid] })
 }
 
 // awaitSize asks the shell in the terminal for its size until it is want: ctr
