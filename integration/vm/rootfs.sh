@@ -16,8 +16,9 @@ packages=(
 	systemd systemd-sysv dbus udev kmod linux-image-amd64 iproute2 iptables procps util-linux mount
 	# File systems to test quotas on.
 	xfsprogs e2fsprogs quota
-	# What containers need: runtimes, checkpoints, networks, and a user land for images.
-	runc crun criu containernetworking-plugins busybox-static libseccomp2 ca-certificates
+	# What containers need: a second runtime, checkpoints, networks, and a user land
+	# for images. Not Debian's runc: quoind would take it for its own.
+	crun criu containernetworking-plugins busybox-static libseccomp2 ca-certificates
 )
 
 # Only what a virtio machine boots with: Debian's full initramfs takes an

@@ -29,8 +29,10 @@ import (
 
 const (
 	// namespace is where the tests' own containers are; CRI's are in k8s.io.
-	namespace = "vm"
-	pauseRef  = harness.PauseRef
+	namespace  = "vm"
+	kubernetes = harness.KubernetesNamespace
+	busyboxRef = harness.BusyboxRef
+	pauseRef   = harness.PauseRef
 
 	// patience is how long a test waits for what should be immediate: an
 	// emulated processor on a busy host is thirty times slower than a real one.
@@ -89,7 +91,7 @@ func importImages(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 	tagged := map[name.Tag]v1.Image{}
-	for ref, image := range map[string]v1.Image{harness.BusyboxRef: busybox, pauseRef: pause} {
+	for ref, image := range map[string]v1.Image{busyboxRef: busybox, pauseRef: pause} {
 		tag, err := name.NewTag(ref)
 		if err != nil {
 			return err
@@ -100,7 +102,7 @@ func importImages(ctx context.Context) error {
 	if err := tarball.MultiWriteToFile(archive, tagged); err != nil {
 		return fmt.Errorf("write the images: %w", err)
 	}
-	for _, ns := range []string{namespace, harness.KubernetesNamespace} {
+	for _, ns := range []string{namespace, kubernetes} {
 		if err := command(ctx, "quoinctl", "--namespace", ns, "images", "import", archive); err != nil {
 			return err
 		}
@@ -110,8 +112,10 @@ func importImages(ctx context.Context) error {
 
 // inNamespace is a context for the tests' own containers that ends with the
 // test; after is one that its cleanup can use.
-func inNamespace(t *testing.T) context.Context {
-	return namespaces.WithNamespace(t.Context(), namespace)
+func inNamespace(t *testing.T) context.Context { return withNamespace(t, namespace) }
+
+func withNamespace(t *testing.T, ns string) context.Context {
+	return namespaces.WithNamespace(t.Context(), ns)
 }
 
 func after() (context.Context, context.CancelFunc) {
@@ -149,16 +153,23 @@ func systemctl(t *testing.T, args ...string) string {
 // eventually waits until condition returns "".
 func eventually(t *testing.T, what string, condition func() string) {
 	t.Helper()
+	if err := poll(condition); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// poll is eventually for goroutines that cannot end a test.
+func poll(condition func() string) error {
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		last := condition()
 		if last == "" {
-			return
+			return nil
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: still not so after %v: %s", what, patience, last)
+			return fmt.Errorf("still not so after %v: %s", patience, last)
 		}
 		<-tick.C
 	}
@@ -168,7 +179,7 @@ func eventually(t *testing.T, what string, condition func() string) {
 func logOnFailure(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the end of quoind's log:\n%s", daemon.log())
+			t.Logf("the end of quoind's log:\n%s", logEnd())
 		}
 	})
 }

@@ -32,7 +32,7 @@ func run(m *testing.M) int {
 		daemon = &child{}
 	}
 	if err := setUp(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "set up quoind: %v\n%s\n", err, daemon.log())
+		fmt.Fprintf(os.Stderr, "set up quoind: %v\n%s\n", err, logEnd())
 		return 1
 	}
 	return m.Run()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,8 +22,16 @@ type service interface {
 	start(context.Context) error
 	restart(context.Context) error
 	pid() (int, error)
-	// log is the end of its log, for the report of a failure.
-	log() string
+	// wholeLog is its log since the machine booted.
+	wholeLog() string
+}
+
+// logEnd is the end of the daemon's log, for the report of a failure.
+func logEnd() string {
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(daemon.wholeLog()), "\n"), func(line string) bool {
+		return strings.Contains(line, "level=debug")
+	})
+	return strings.Join(lines[max(0, len(lines)-30):], "\n")
 }
 
 // install puts the product where `make install` does, and its settings beside.
@@ -89,8 +98,8 @@ func (unit) pid() (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(out)))
 }
 
-func (unit) log() string {
-	out, err := exec.Command("journalctl", "--unit=quoind.service", "--lines=60", "--no-pager", "--output=cat").CombinedOutput()
+func (unit) wholeLog() string {
+	out, err := exec.Command("journalctl", "--unit=quoind.service", "--boot", "--no-pager", "--output=cat").CombinedOutput()
 	if err != nil {
 		return err.Error()
 	}
@@ -131,11 +140,10 @@ func (c *child) restart(ctx context.Context) error {
 
 func (c *child) pid() (int, error) { return c.cmd.Process.Pid, nil }
 
-func (c *child) log() string {
+func (c *child) wholeLog() string {
 	text, err := os.ReadFile(childLog)
 	if err != nil {
 		return err.Error()
 	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(lines[max(0, len(lines)-60):], "\n")
+	return string(text)
 }
