@@ -8,3 +8,10 @@ const RuntimeType = "io.containerd.quoin.v1"
 
 // ShimBinary is the name of the shim's executable.
 const ShimBinary = "containerd-shim-quoin-v1"
+
+// CgroupDriverPluginType and CgroupDriverPluginID name the plugin that decides on
+// the node's cgroup driver, for plugins that ask it.
+const (
+	CgroupDriverPluginType = "io.quoin.node.v1"
+	CgroupDriverPluginID   = "cgroupdriver"
+)

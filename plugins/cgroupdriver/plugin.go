@@ -15,15 +15,16 @@ import (
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 
+	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
 // Type is a plugin type of our own, so that others can require the plugin
 // without requiring all of containerd's internal ones.
-const Type plugin.Type = "io.quoin.node.v1"
+const Type plugin.Type = config.CgroupDriverPluginType
 
 // ID is the plugin's name within its type.
-const ID = "cgroupdriver"
+const ID = config.CgroupDriverPluginID
 
 // Config is the table [plugins."io.quoin.node.v1.cgroupdriver"].
 type Config struct {
@@ -47,11 +48,15 @@ func (c *Config) check() error {
 // Driver is the instance of the plugin.
 type Driver struct {
 	decision  Decision
+	node      cgroup.Node
 	shimSlice string
 }
 
 // Decision returns the node's decision, which stands until the daemon ends.
 func (d *Driver) Decision() Decision { return d.decision }
+
+// Node is what placing a container goes by on this node.
+func (d *Driver) Node() cgroup.Node { return d.node }
 
 // Register puts the plugin into containerd's registry. It is called once, by
 // the main program.
@@ -82,8 +87,8 @@ func refuse(ic *plugin.InitContext, err error) error {
 }
 
 func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
-	config := ic.Config.(*Config)
-	if err := config.check(); err != nil {
+	settings := ic.Config.(*Config)
+	if err := settings.check(); err != nil {
 		return nil, fmt.Errorf("[plugins.%q]: %w", string(Type)+"."+ID, err)
 	}
 	facts, err := p.probe(ic.Context)
@@ -95,7 +100,7 @@ func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 	if err != nil {
 		log.G(ic.Context).WithError(err).Warn("the cgroup driver is decided anew")
 	}
-	d, err := decide(config.Driver, facts, earlier)
+	d, err := decide(settings.Driver, facts, earlier)
 	if err != nil {
 		return nil, fmt.Errorf("[plugins.%q]: %w", string(Type)+"."+ID, err)
 	}
@@ -105,7 +110,7 @@ func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 	export(ic, facts, d)
 	ic.Meta.Exports["state"] = filepath.Dir(stateDir)
 	announce(ic.Context, d)
-	return &Driver{decision: d, shimSlice: config.ShimSlice}, nil
+	return &Driver{decision: d, node: facts.Node(d.Driver), shimSlice: settings.ShimSlice}, nil
 }
 
 // export shows the decision and its grounds in `ctr plugins ls -d`.

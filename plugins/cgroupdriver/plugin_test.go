@@ -44,6 +44,9 @@ func TestPlugin(t *testing.T) {
 	if d.Decision().Driver != cgroup.Systemd {
 		t.Errorf("%+v", d.Decision())
 	}
+	if n := d.Node(); n.Driver != cgroup.Systemd || !n.Systemd {
+		t.Errorf("%+v", n)
+	}
 	for key, want := range map[string]string{"driver": "systemd", "setting": "auto", "mode": "unified", "unit": "quoind.service"} {
 		if got := ic.Meta.Exports[key]; got != want {
 			t.Errorf("exports %s = %q, want %q", key, got, want)
@@ -260,7 +263,7 @@ func TestWrapShims(t *testing.T) {
 			WrapShims(&r)
 			set := plugin.NewPluginSet()
 			ours := plugin.Registration{Type: Type, ID: ID, InitFn: func(*plugin.InitContext) (any, error) {
-				return &Driver{Decision{Driver: cgroup.Systemd}, tc.slice}, nil
+				return &Driver{decision: Decision{Driver: cgroup.Systemd}, shimSlice: tc.slice}, nil
 			}}
 			must(t, set.Add(ours.Init(plugin.NewContext(t.Context(), set, nil))))
 			ic := plugin.NewContext(t.Context(), set, nil)

@@ -21,12 +21,14 @@ const runcType = "io.containerd.runc.v2"
 type counters struct {
 	creates metrics.LabeledCounter // runtime, outcome
 	deletes metrics.LabeledCounter // runtime, outcome
+	shapes  metrics.LabeledCounter // shape, used
 }
 
 func newCounters(namespace *metrics.Namespace) *counters {
 	return &counters{
 		creates: namespace.NewLabeledCounter("creates", "Tasks that were asked for, by runtime type and outcome", "runtime", "outcome"),
 		deletes: namespace.NewLabeledCounter("deletes", "Deletions of tasks, by runtime type and outcome", "runtime", "outcome"),
+		shapes:  namespace.NewLabeledCounter("cgroup_mismatches", "Tasks whose cgroupsPath is written for another cgroup driver than the node's, by its shape and the driver that is used", "shape", "used"),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	metrics "github.com/docker/go-metrics"
 
 	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
 const (
@@ -44,7 +45,7 @@ func Register() {
 // ("io.containerd.runtime.v2.task") yield a decorated one.
 func Decorate(r *plugin.Registration) {
 	inner := r.InitFn
-	r.Requires = append(r.Requires[:len(r.Requires):len(r.Requires)], Type)
+	r.Requires = append(r.Requires[:len(r.Requires):len(r.Requires)], Type, config.CgroupDriverPluginType)
 	r.InitFn = func(ic *plugin.InitContext) (any, error) {
 		instance, err := inner(ic)
 		if err != nil {
@@ -61,6 +62,21 @@ func Decorate(r *plugin.Registration) {
 		if !ok {
 			return nil, fmt.Errorf("decorating the task runtime: %T is no platform runtime", instance)
 		}
-		return newRuntime(tasks, found.(*counters)), nil
+		return newRuntime(tasks, found.(*counters), nodeOf(ic)), nil
 	}
+}
+
+// nodeOf asks the plugin that decided on the node's cgroup driver; nil when it is
+// disabled.
+func nodeOf(ic *plugin.InitContext) *cgroup.Node {
+	found, err := ic.GetByID(config.CgroupDriverPluginType, config.CgroupDriverPluginID)
+	if err != nil {
+		return nil
+	}
+	decider, ok := found.(interface{ Node() cgroup.Node })
+	if !ok {
+		return nil
+	}
+	node := decider.Node()
+	return &node
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/containerd/v2/core/runtime"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+
+	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
 // unknownType stands for the runtime type of tasks that were there before the
@@ -21,6 +23,7 @@ const unknownType = "unknown"
 type Runtime struct {
 	runtime.PlatformRuntime
 	counters *counters
+	node     *cgroup.Node // nil when nobody decided on a driver
 	// types remembers the runtime type of each task, since a deletion does
 	// not say it: taskKey to string.
 	types sync.Map
@@ -30,13 +33,18 @@ type taskKey struct{ namespace, id string }
 
 var _ runtime.PlatformRuntime = (*Runtime)(nil)
 
-func newRuntime(inner runtime.PlatformRuntime, counters *counters) *Runtime {
-	return &Runtime{PlatformRuntime: inner, counters: counters}
+func newRuntime(inner runtime.PlatformRuntime, counters *counters, node *cgroup.Node) *Runtime {
+	return &Runtime{PlatformRuntime: inner, counters: counters, node: node}
 }
 
 // Create creates a task through the runtime that opts names.
 func (r *Runtime) Create(ctx context.Context, id string, opts runtime.CreateOpts) (runtime.Task, error) {
 	task, err := r.PlatformRuntime.Create(ctx, id, opts)
+	if r.node != nil {
+		if d := mismatch(opts.Spec, *r.node); d != nil {
+			r.counters.shapes.WithValues(string(d.Shape), string(d.Used)).Inc()
+		}
+	}
 	label := typeLabel(opts.Runtime)
 	r.counters.creates.WithValues(label, outcome(err)).Inc()
 	if err == nil {

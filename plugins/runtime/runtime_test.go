@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
 // fakeTasks is a task runtime that answers with err, and remembers what it was
@@ -64,7 +65,7 @@ func newHarness(t *testing.T) *harness {
 	t.Helper()
 	namespace := metrics.NewNamespace("quoin", "runtime", nil)
 	h := &harness{tasks: &fakeTasks{}, reg: prometheus.NewRegistry()}
-	h.Runtime = newRuntime(h.tasks, newCounters(namespace))
+	h.Runtime = newRuntime(h.tasks, newCounters(namespace), &cgroup.Node{Driver: cgroup.Cgroupfs})
 	h.reg.MustRegister(namespace)
 	return h
 }
