@@ -49,6 +49,11 @@ func (o *oomWatch) Check(id string) bool {
 	return w != nil && w.Check(id)
 }
 
+func (o *oomWatch) Ended(id string) bool {
+	w := o.current()
+	return w != nil && w.Ended(id)
+}
+
 func (o *oomWatch) Remove(id string) {
 	if w := o.current(); w != nil {
 		w.Remove(id)

@@ -23,8 +23,8 @@ import (
 // itself made belongs to the container. On v1 the kernel counts a kill in the
 // cgroup of the victim alone.
 //
-// The callback runs on the watcher's goroutine or on that of a Check. It must
-// not wait for a call of the watcher's methods.
+// The callback runs on the watcher's goroutine or on that of a call of Add,
+// Check or Ended. It must not wait for a call of the watcher's methods.
 type OOMWatcher struct {
 	onKill func(id string)
 	epoll  *os.File
@@ -34,6 +34,7 @@ type OOMWatcher struct {
 	mu      sync.Mutex
 	watches map[string]*oomWatch
 	tokens  map[int32]*oomWatch
+	parents map[string]*oomParent // by directory
 	next    int32
 }
 
@@ -59,6 +60,7 @@ func NewOOMWatcher(onKill func(id string)) (*OOMWatcher, error) {
 		done:    make(chan struct{}),
 		watches: map[string]*oomWatch{},
 		tokens:  map[int32]*oomWatch{},
+		parents: map[string]*oomParent{},
 	}
 	raw, err := w.epoll.SyscallConn()
 	if err != nil {
@@ -79,10 +81,10 @@ func (w *OOMWatcher) Add(id string, c *Cgroup) error {
 	if err != nil {
 		return fmt.Errorf("watch %s (%s) for OOM kills: %w", id, c, err)
 	}
-	return w.add(id, source)
+	return w.add(id, source, parentOf(c))
 }
 
-func (w *OOMWatcher) add(id string, source oomSource) error {
+func (w *OOMWatcher) add(id string, source oomSource, parent string) error {
 	watch := &oomWatch{id: id, source: source}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -98,6 +100,15 @@ func (w *OOMWatcher) add(id string, source oomSource) error {
 	}
 	// Counted after it was armed: a kill in between is seen either way.
 	watch.kills, _ = source.kills()
+	if parent != "" {
+		p := w.parents[parent]
+		if p == nil {
+			p = &oomParent{dir: parent, below: map[*oomWatch]bool{}}
+			w.parents[parent] = p
+		}
+		watch.parent = p
+		p.add(watch, w.onKill)
+	}
 	w.watches[id] = watch
 	w.tokens[watch.token] = watch
 	return nil
@@ -139,6 +150,9 @@ func (w *OOMWatcher) forget(watch *oomWatch) {
 	delete(w.watches, watch.id)
 	delete(w.tokens, watch.token)
 	_ = w.control(unix.EPOLL_CTL_DEL, watch)
+	if p := watch.parent; p != nil && p.remove(watch) {
+		delete(w.parents, p.dir)
+	}
 }
 
 // Close ends the watcher and leaves nothing behind. It must not be called from

@@ -150,7 +150,7 @@ func TestOOMUnified(t *testing.T) {
 	}
 	source, err := openEvents(c.unified, "hugetlb.2MB.events", "max")
 	must(t, err)
-	must(t, w.add("c1", source))
+	must(t, w.add("c1", source, ""))
 	for range 3 {
 		p.tell(t, "huge")
 		p.expect(t, "huge")

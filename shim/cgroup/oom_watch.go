@@ -17,6 +17,11 @@ import (
 type oomWatch struct {
 	id    string
 	token int32
+	// parent counts the kills when the cgroup is gone; nil if nothing does.
+	parent *oomParent
+	// base is what parent had unclaimed when that was none of this cgroup's;
+	// guarded by parent.mu.
+	base int64
 
 	mu     sync.Mutex // held over the callback, so that Check can wait for it
 	source oomSource
@@ -43,6 +48,9 @@ func (o *oomWatch) look(onKill func(id string)) (killed bool, state oomState) {
 	n, state := o.source.kills()
 	if state == oomGone || n <= o.kills {
 		return false, state
+	}
+	if o.parent != nil {
+		o.parent.told.Add(int64(n - o.kills))
 	}
 	o.kills = n
 	onKill(o.id)

@@ -31,6 +31,7 @@ type Publisher interface {
 type OOMWatch interface {
 	Add(id string, c *cgroup.Cgroup) error
 	Check(id string) bool
+	Ended(id string) bool
 	Remove(id string)
 }
 
@@ -83,6 +84,8 @@ type Container struct {
 	ending sync.WaitGroup
 
 	oomKilled atomic.Bool
+	// killAsked says that somebody wanted the init dead.
+	killAsked atomic.Bool
 	lastStats atomic.Pointer[anypb.Any] // of a cgroup that vanished with its last process
 }
 

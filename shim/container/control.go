@@ -34,6 +34,9 @@ func (c *Container) Kill(ctx context.Context, exec string, signal unix.Signal, a
 	if err != nil {
 		return err
 	}
+	if signal == unix.SIGKILL {
+		c.killAsked.Store(true)
+	}
 	// In a PID namespace of its own the init takes all with it. Where it has none
 	// SIGKILL means the whole container, as it does for runc.
 	if m.cgroup != nil && (all || signal == unix.SIGKILL && m.killOnExit) {

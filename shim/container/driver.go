@@ -215,7 +215,7 @@ func (c *Container) record(e record) error {
 	if e.exec != "" {
 		return ledger.RecordExec(c.bundle.Path(), e.exec, entry)
 	}
-	c.lastLook()
+	c.lastLook(e.exit.Status)
 	entry.OOM = c.oomKilled.Load()
 	return ledger.Record(c.bundle.Path(), entry)
 }

@@ -202,6 +202,37 @@ func TestKillBeforeStart(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
+// TestOOMWhereTheCgroupIsGone: an init that was killed, and not by us, may have
+// been the victim of an OOM kill that its cgroup can no longer tell of.
+func TestOOMWhereTheCgroupIsGone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end  func(*Container, int) error
+		want bool
+	}{
+		"killed by somebody": {func(_ *Container, pid int) error { return unix.Kill(pid, unix.SIGKILL) }, true},
+		"killed by us":       {func(c *Container, _ int) error { return c.Kill(t.Context(), "", unix.SIGKILL, false) }, false},
+		"ended otherwise":    {func(_ *Container, pid int) error { return unix.Kill(pid, unix.SIGTERM) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			cfg := b.config("c", "sleep", "1000")
+			c := b.createBy(cfg)
+			pid := b.start(c, "")
+			b.oom.mu.Lock()
+			b.oom.ended = func(id string) { b.set.OOMKilled(id) }
+			b.oom.mu.Unlock()
+			if err := tc.end(c, pid); err != nil {
+				t.Fatal(err)
+			}
+			b.wait(c, "")
+			if rec, err := ledger.Read(cfg.Bundle); err != nil || rec.OOM != tc.want {
+				t.Errorf("%+v, %v; want OOM %t", rec, err, tc.want)
+			}
+			b.delete(c, "")
+		})
+	}
+}
+
 func TestOOM(t *testing.T) {
 	b := newBed(t)
 	cfg := b.config("c", "sleep", "1000")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/containerd/api/events"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	topics "github.com/quoin-io/quoin/shim/events"
@@ -93,12 +94,17 @@ func (c *Container) Stats(ctx context.Context) (*anypb.Any, error) {
 // lastLook asks the cgroup what it knows before an exit is recorded: OOM kills
 // that the kernel has not notified yet, and the statistics where systemd removes
 // the cgroup of a scope with its last process.
-func (c *Container) lastLook() {
+func (c *Container) lastLook(status int) {
 	m := c.made.Load()
 	if m == nil || m.cgroup == nil {
 		return
 	}
-	c.set.env.OOM.Check(c.id)
+	// The status is a shell's, too, of a child that was killed.
+	if status == 128+int(unix.SIGKILL) && !c.killAsked.Load() {
+		c.set.env.OOM.Ended(c.id)
+	} else {
+		c.set.env.OOM.Check(c.id)
+	}
 	if !m.systemd {
 		return
 	}

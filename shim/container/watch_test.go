@@ -87,6 +87,7 @@ type oomWatched struct {
 	mu      sync.Mutex
 	ids     []string
 	checked func(id string) // called by Check
+	ended   func(id string) // called by Ended
 }
 
 func (o *oomWatched) Add(id string, _ *cgroup.Cgroup) error {
@@ -96,9 +97,12 @@ func (o *oomWatched) Add(id string, _ *cgroup.Cgroup) error {
 	return nil
 }
 
-func (o *oomWatched) Check(id string) bool {
+func (o *oomWatched) Check(id string) bool { return o.ask(&o.checked, id) }
+func (o *oomWatched) Ended(id string) bool { return o.ask(&o.ended, id) }
+
+func (o *oomWatched) ask(of *func(string), id string) bool {
 	o.mu.Lock()
-	f := o.checked
+	f := *of
 	o.mu.Unlock()
 	if f != nil {
 		f(id)

@@ -73,6 +73,7 @@ type nobody struct{}
 func (nobody) Publish(string, any, time.Time)   {}
 func (nobody) Add(string, *cgroup.Cgroup) error { return nil }
 func (nobody) Check(string) bool                { return false }
+func (nobody) Ended(string) bool                { return false }
 func (nobody) Remove(string)                    {}
 
 // serve serves on a socket until the test ends.
