@@ -109,21 +109,20 @@ func (p *oomParent) claim(w *oomWatch, onKill func(id string)) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n, live, ok := p.unclaimed(onKill)
-	if !ok || !p.below[w] || n <= w.base {
+	if !ok || !p.below[w] || n <= w.base || !w.report(onKill) {
 		return false
 	}
-	w.base = n
 	for _, other := range live {
 		other.base = n
 	}
-	onKill(w.id)
 	return true
 }
 
 // Ended is Check for a cgroup whose last process was killed, and not by us: if
 // systemd has removed the cgroup already, the kills that the one above counted
 // decide. A kill in another cgroup there that is gone as well can be taken for
-// one in this: where a pod has a cgroup of its own, only one of the same pod.
+// one in this: where a pod has a cgroup of its own, only one of the same pod. A
+// cgroup that had told of a kill before is not asked about.
 func (w *OOMWatcher) Ended(id string) bool {
 	w.mu.Lock()
 	watch := w.watches[id]

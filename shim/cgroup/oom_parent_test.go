@@ -147,6 +147,20 @@ func TestOOMInTwoGoneCgroups(t *testing.T) {
 	}
 }
 
+// A neighbour's kill is not added to one that was read in time.
+func TestOOMReadAndGone(t *testing.T) {
+	b := newPod(t, "a", "b")
+	b.kill(t, "a", 1)
+	if !b.Check("a") {
+		t.Error("the kill was not read")
+	}
+	b.expect(t, "a")
+	b.kill(t, "b", 1)
+	b.containers["a"].gone, b.containers["b"].gone = true, true
+	b.ended(t, "a", false)
+	b.ended(t, "b", true)
+}
+
 func TestOOMParentGoes(t *testing.T) {
 	b := newPod(t, "a")
 	b.containers["a"].gone = true

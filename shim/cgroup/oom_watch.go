@@ -26,6 +26,7 @@ type oomWatch struct {
 	mu     sync.Mutex // held over the callback, so that Check can wait for it
 	source oomSource
 	kills  uint64
+	told   bool // of any kill
 	closed bool
 }
 
@@ -52,9 +53,22 @@ func (o *oomWatch) look(onKill func(id string)) (killed bool, state oomState) {
 	if o.parent != nil {
 		o.parent.told.Add(int64(n - o.kills))
 	}
-	o.kills = n
+	o.kills, o.told = n, true
 	onKill(o.id)
 	return true, state
+}
+
+// report tells of a kill that the cgroup itself did not show, if it has not
+// shown one before.
+func (o *oomWatch) report(onKill func(id string)) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.told || o.closed {
+		return false
+	}
+	o.told = true
+	onKill(o.id)
+	return true
 }
 
 func (o *oomWatch) close() {
