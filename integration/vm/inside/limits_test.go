@@ -70,7 +70,8 @@ func resources(major, minor, scale int64) *specs.LinuxResources {
 			ThrottleReadBpsDevice:   throttle(major, minor, uint64(scale*10*mib)),
 			ThrottleWriteIOPSDevice: throttle(major, minor, uint64(scale*1000)),
 		},
-		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: uint64(scale * 4 * mib)}},
+		// runc cannot change these while the container runs, so they stay.
+		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 * mib}},
 		Unified: map[string]string{
 			"memory.high": fmt.Sprint(scale * 60 * mib),
 			"cpu.weight":  fmt.Sprint(scale * 77), // how shares become weights depends on the runtime
@@ -90,7 +91,7 @@ func filesOf(major, minor, scale int64) limits {
 		"cpuset.cpus":     map[int64]string{1: "0", 2: "0-1"}[scale],
 		"cpuset.mems":     "0",
 		"pids.max":        fmt.Sprint(scale * 50),
-		"hugetlb.2MB.max": fmt.Sprint(scale * 4 * mib),
+		"hugetlb.2MB.max": fmt.Sprint(4 * mib),
 		"io.max":          fmt.Sprintf("%d:%d rbps=%d wbps=max riops=max wiops=%d", major, minor, scale*10*mib, scale*1000),
 	}
 	return l
