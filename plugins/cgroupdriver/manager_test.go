@@ -87,7 +87,26 @@ func serveCalls(conn net.Conn, in *bufio.Reader, answer func(*dbus.Message) *dbu
 		if err := send(conn, reply, serial); err != nil {
 			return
 		}
+		// Who subscribes is told of a reload at once.
+		if call.Headers[dbus.FieldMember].Value() == "Subscribe" {
+			for _, active := range []bool{true, false} {
+				serial++
+				if err := send(conn, reloading(active), serial); err != nil {
+					return
+				}
+			}
+		}
 	}
+}
+
+func reloading(active bool) *dbus.Message {
+	m := result(active)
+	m.Type = dbus.TypeSignal
+	m.Headers[dbus.FieldPath] = dbus.MakeVariant(dbus.ObjectPath(managerPath))
+	m.Headers[dbus.FieldInterface] = dbus.MakeVariant(managerInterface)
+	m.Headers[dbus.FieldMember] = dbus.MakeVariant("Reloading")
+	m.Headers[dbus.FieldSender] = dbus.MakeVariant(":1.0")
+	return m
 }
 
 func result(body ...any) *dbus.Message {

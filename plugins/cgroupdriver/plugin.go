@@ -50,6 +50,15 @@ type Driver struct {
 	decision  Decision
 	node      cgroup.Node
 	shimSlice string
+	stop      func() // the keeper, which runs beside the daemon
+}
+
+// Close ends what runs beside the daemon. It waits for nothing.
+func (d *Driver) Close() error {
+	if d.stop != nil {
+		d.stop()
+	}
+	return nil
 }
 
 // Decision returns the node's decision, which stands until the daemon ends.
@@ -110,8 +119,15 @@ func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 	export(ic, facts, d)
 	ic.Meta.Exports["state"] = filepath.Dir(stateDir)
 	announce(ic.Context, d)
-	return &Driver{decision: d, node: facts.Node(d.Driver), shimSlice: settings.ShimSlice}, nil
+	ctx, stop := context.WithCancel(ic.Context)
+	if facts.Mode == cgroup.Unified && facts.SystemdRuns() && facts.Answered {
+		go keeper{p.root, filepath.Join(filepath.Dir(stateDir), taskPlugin)}.keep(ctx)
+	}
+	return &Driver{decision: d, node: facts.Node(d.Driver), shimSlice: settings.ShimSlice, stop: stop}, nil
 }
+
+// taskPlugin is the directory of the plugin that makes the bundles.
+const taskPlugin = "io.containerd.runtime.v2.task"
 
 // export shows the decision and its grounds in `ctr plugins ls -d`.
 func export(ic *plugin.InitContext, f Facts, d Decision) {
