@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -23,10 +24,11 @@ type settings struct {
 	memory      int // MiB
 	processors  int
 	boot        time.Duration
+	out         io.Writer // of test2json's output
 }
 
 func main() {
-	s := settings{goCommand: envOr("GO", "go")}
+	s := settings{goCommand: envOr("GO", "go"), out: os.Stdout}
 	flag.StringVar(&s.bed, "bed", "v2", "the bed to run: "+bedNames())
 	flag.StringVar(&s.filter, "run", "", "run only tests whose names match this pattern")
 	flag.StringVar(&s.repository, "C", ".", "the repository's directory")

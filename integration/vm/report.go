@@ -23,7 +23,7 @@ const slack = time.Minute
 // ends, the machine is killed and the run that was under way has failed.
 func (s settings) follow(m *machine, plan wire.Plan) (failed bool, retErr error) {
 	begun := time.Now()
-	session := &session{plan: plan, goCommand: s.goCommand, out: os.Stdout}
+	session := &session{plan: plan, goCommand: s.goCommand, out: s.out}
 	defer func() {
 		if retErr != nil {
 			m.kill()

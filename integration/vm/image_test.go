@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestRootImage: made once for each content of the script; nothing is kept of a
+// script that fails, or of an older one.
+func TestRootImage(t *testing.T) {
+	repository, cache := t.TempDir(), t.TempDir()
+	dir := filepath.Join(repository, "integration", "vm")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "rootfs.sh"), []byte("#!/bin/sh\n"+text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	roots := func() int {
+		found, err := filepath.Glob(filepath.Join(cache, "root-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	script("echo made >>" + cache + "/log; echo one >$1/root.img")
+	for range 2 {
+		i, err := rootImage(t.Context(), repository, cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(i.root()); err != nil || string(text) != "one\n" {
+			t.Errorf("the root is %q, %v", text, err)
+		}
+	}
+	if log, err := os.ReadFile(filepath.Join(cache, "log")); err != nil || string(log) != "made\n" {
+		t.Errorf("made twice: %q, %v", log, err)
+	}
+	script("echo two >$1/root.img")
+	if _, err := rootImage(t.Context(), repository, cache); err != nil || roots() != 1 {
+		t.Errorf("%v; %d roots are kept", err, roots())
+	}
+	script("echo half >$1/root.img; echo no space >&2; exit 1")
+	for range 2 {
+		if _, err := rootImage(t.Context(), repository, cache); err == nil || !strings.Contains(err.Error(), "no space") {
+			t.Errorf("a script that fails: %v", err)
+		}
+	}
+}
