@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 	"time"
 )
 
@@ -213,13 +215,28 @@ func cmdline(p process) string {
 	return string(data)
 }
 
-// kill ends a process and reaps it, if it was left to us.
+// deathTimeout bounds the wait for a killed process, in milliseconds.
+const deathTimeout = 20_000
+
+// kill ends a process, waits until it is dead, whoever its parent is, and reaps
+// it if it was left to us.
 func kill(pid int) {
-	if syscall.Kill(pid, syscall.SIGKILL) != nil {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
 		return // it is gone
 	}
+	defer unix.Close(fd)
+	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) != nil {
+		return // it is gone
+	}
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
-		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+		if _, err := unix.Poll(poll, deathTimeout); err != unix.EINTR {
+			break
+		}
+	}
+	for {
+		if _, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err != unix.EINTR {
 			return // reaped, or somebody else's child
 		}
 	}
