@@ -14,10 +14,7 @@ import (
 // for.
 func shadow(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(harness.Base(), "shadow")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	if harness.Reference() {
 		return dir
 	}
