@@ -89,7 +89,7 @@ func (s settings) work(ctx context.Context) (failed bool, retErr error) {
 	return failed, nil
 }
 
-// note says on standard error, where gotestsum lets it through, what goes on.
+// note says on standard error what goes on.
 func note(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "vm: "+format+"\n", args...)
 }
