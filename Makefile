@@ -49,7 +49,7 @@ export TOOLS_DIR   := $(CURDIR)/$(TOOLS)
 export OUT_DIR     := $(CURDIR)/$(OUT)
 
 .ONESHELL:
-.PHONY: all build stock stock-containerd demo test test-unit test-integration lint bench fuzz \
+.PHONY: all build stock stock-containerd demo test test-unit test-integration test-kubelet lint bench fuzz \
         setup install uninstall clean help FORCE
 
 all: build ## build everything into bin/ (the default)
@@ -116,6 +116,16 @@ $(STOCK)/docker: $(DOCKER_DEPS)
 	version=$$($(GO) list -C $(DOCKER_MODULE) -m -f '{{slice .Version 1}}' github.com/docker/cli)
 	CGO_ENABLED=0 $(GO) build -C $(DOCKER_MODULE) $(BUILD_FLAGS) -gcflags github.com/docker/cli/cmd/docker=-lang=go1.24 -ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$${version%+*}" -o $(CURDIR)/$@ github.com/docker/cli/cmd/docker
 
+# The kubelet, beside links to the product: one directory that test-kubelet
+# takes into the virtual machine. No cgo: it runs on another C library there.
+KUBELET_DIR    := _cache/kubelet
+KUBELET_MODULE := integration/tools/kubelet
+
+$(KUBELET_DIR)/kubelet: $(KUBELET_MODULE)/go.mod $(KUBELET_MODULE)/go.sum
+	@echo "build $@ (ten minutes when nothing is cached)"
+	version=$$($(GO) list -C $(KUBELET_MODULE) -m -f '{{.Version}}' k8s.io/kubernetes)
+	CGO_ENABLED=0 $(GO) build -C $(KUBELET_MODULE) $(BUILD_FLAGS) -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kubelet
+
 CHECK_MODULE := integration/tools/check
 $(TOOLS)/gotestsum: CHECK_PKG := gotest.tools/gotestsum
 $(TOOLS)/staticcheck: CHECK_PKG := honnef.co/go/tools/cmd/staticcheck
@@ -147,6 +157,17 @@ test-vm: ## tests in a virtual machine with systemd (BED="v2 hybrid bare"; RUN a
 	@integration/setup.sh vm
 	$(MAKE) build stock $(TOOLS)/gotestsum
 	integration/vm/suite.sh $(BED)
+
+# Apart from the other tests for what the kubelet takes to build.
+test-kubelet: setup ## a real kubelet with its cgroup driver set wrong: natively, then under systemd
+	@integration/setup.sh vm
+	$(MAKE) build stock-containerd $(KUBELET_DIR)/kubelet $(TOOLS)/gotestsum
+	mkdir -p $(KUBELET_DIR)/stock
+	ln -f $(BIN)/{quoind,containerd-shim-quoin-v1,quoinctl,runc} $(KUBELET_DIR)/
+	ln -f $(STOCK)/{containerd,ctr} $(KUBELET_DIR)/stock/
+	export QUOIN_BIN=$(CURDIR)/$(KUBELET_DIR)
+	$(GO) test -tags kubelet -count=1 -timeout 15m -v ./integration/kubelet
+	RUN='^TestKubelet$$' integration/vm/suite.sh v2
 
 lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, and the direction of imports
 	@integration/lint.sh
