@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/containerd/ttrpc"
 )
@@ -18,6 +19,31 @@ type connections struct {
 	mu    sync.Mutex
 	open  int           // guarded by mu
 	empty chan struct{} // guarded by mu; nil, or closed when open gets 0
+
+	patience time.Duration // guarded by mu
+	alone    *time.Timer   // guarded by mu; runs while no connection is open; nil before watch
+}
+
+// watch has lonely called each time that no client has been connected for that
+// long. There is no timer while one is.
+func (c *connections) watch(patience time.Duration, lonely func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alone = time.AfterFunc(patience, func() {
+		c.mu.Lock()
+		alone := c.open == 0
+		if alone {
+			c.alone.Reset(patience)
+		}
+		c.mu.Unlock()
+		if alone {
+			lonely()
+		}
+	})
+	if c.open > 0 {
+		c.alone.Stop()
+	}
+	c.patience = patience
 }
 
 // handshake counts the connections that next accepts.
@@ -30,6 +56,9 @@ func (c *connections) handshake(next ttrpc.Handshaker) ttrpc.Handshaker {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.open++
+		if c.alone != nil {
+			c.alone.Stop()
+		}
 		return &counted{Conn: conn, closed: sync.OnceFunc(c.leave)}, creds, nil
 	})
 }
@@ -37,7 +66,13 @@ func (c *connections) handshake(next ttrpc.Handshaker) ttrpc.Handshaker {
 func (c *connections) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open--; c.open == 0 && c.empty != nil {
+	if c.open--; c.open > 0 {
+		return
+	}
+	if c.alone != nil {
+		c.alone.Reset(c.patience)
+	}
+	if c.empty != nil {
 		close(c.empty)
 		c.empty = nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/containerd/ttrpc"
 )
@@ -60,4 +61,38 @@ func TestRefusedConnectionIsNotCounted(t *testing.T) {
 		t.Error("it was accepted")
 	}
 	c.wait(t.Context())
+}
+
+func TestLonelyOnlyWithoutConnections(t *testing.T) {
+	var c connections
+	shake := c.handshake(pass)
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	conn, _, err := shake.Handshake(t.Context(), ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := make(chan int, 8)
+	c.watch(time.Millisecond, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		calls <- c.open
+	})
+	_ = conn.Close()
+	for range 2 { // it is called again as long as nobody comes
+		if open := <-calls; open != 0 {
+			t.Fatalf("called with %d connections", open)
+		}
+	}
+	ours, theirs = net.Pipe()
+	defer theirs.Close()
+	if _, _, err := shake.Handshake(t.Context(), ours); err != nil {
+		t.Fatal(err)
+	}
+	c.mu.Lock()
+	running := c.alone.Stop()
+	c.mu.Unlock()
+	if running {
+		t.Error("the timer runs although a client is connected")
+	}
 }

@@ -34,6 +34,11 @@ import (
 // delete has been answered.
 const flushTimeout = 5 * time.Second
 
+// loneliness is how long a shim without containers waits for a client. A daemon
+// connects as soon as start has answered; one that was killed in between, or while
+// it created the first container, leaves a shim that nobody knows of.
+const loneliness = 10 * time.Second
+
 // farewell bounds how long a shim that was asked to end waits for its clients to
 // hang up, so that they have read the answer. containerd hangs up at once.
 const farewell = time.Second
@@ -82,6 +87,7 @@ func (c *command) serve(ctx context.Context) error {
 		defer close(s.settled)
 		c.settleIn(ctx, s.reaper)
 	}()
+	s.clients.watch(loneliness, s.lonely)
 	failed := make(chan error, 1)
 	go func() { failed <- s.ttrpc.Serve(ctx, s.listener) }()
 	for {
@@ -227,6 +233,14 @@ func (s *server) shutdown() {
 
 // finish ends the shim; it does not wait for it.
 func (s *server) finish() { s.once.Do(func() { close(s.end) }) }
+
+// lonely ends a shim that serves no container and that nobody is connected to.
+func (s *server) lonely() {
+	if s.set.Seal() {
+		log.L.Warn("the shim ends: it has no container, and no daemon is connected")
+		s.finish()
+	}
+}
 
 // signalled acts on a signal. SIGTERM does not take a shim from its containers:
 // systemd sends it to every process of a unit that it stops.

@@ -152,7 +152,18 @@ func TestPortForward(t *testing.T) {
 	t.Parallel()
 	n := node(t)
 	pod := n.RunPod(t, "forwarded")
-	pod.Run(t, "server", []string{"sh", "-c", "while :; do nc -l -p 8181 -e cat; done"})
+	server := pod.Run(t, "server", []string{"nc", "-ll", "-p", "8181", "-e", "cat"})
+	// A forwarder gives up for good when the pod refuses once (8181 is 1FF5).
+	harness.Eventually(t, "the server listens", func() string {
+		out, err := n.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: server.ID, Cmd: []string{"sh", "-c", "cat /proc/net/tcp /proc/net/tcp6"}, Timeout: 10})
+		if err != nil {
+			return err.Error()
+		}
+		if !strings.Contains(string(out.Stdout), ":1FF5 ") {
+			return string(out.Stdout)
+		}
+		return ""
+	})
 	r, err := n.PortForward(t.Context(), &cri.PortForwardRequest{PodSandboxId: pod.ID, Port: []int32{8181}})
 	if err != nil {
 		t.Fatal(err)

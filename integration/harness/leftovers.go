@@ -18,8 +18,9 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// leftoverPatience is how long what is being removed may take to be gone.
-const leftoverPatience = 10 * time.Second
+// leftoverPatience is how long what is being removed may take to be gone. A shim
+// that lost its daemon before it had a container ends after 10 seconds.
+const leftoverPatience = 25 * time.Second
 
 // Leftovers fails the test for every container, task, bundle, mount, shim
 // socket, cgroup and process that is still there. Call it when the test has
