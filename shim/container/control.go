@@ -68,12 +68,16 @@ func (c *Container) thawToDie(ctx context.Context, m *made) error {
 	if c.view.Load().freezer == thawed {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.set.env.Deadlines.Control)
-	defer cancel()
-	if err := m.cgroup.Thaw(ctx); err != nil && !errdefs.IsNotFound(err) {
+	if err := c.thaw(ctx, m); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("thaw the killed container: %w", err)
 	}
 	return nil
+}
+
+func (c *Container) thaw(ctx context.Context, m *made) error {
+	ctx, cancel := context.WithTimeout(ctx, c.set.env.Deadlines.Control)
+	defer cancel()
+	return m.cgroup.Thaw(ctx)
 }
 
 // killLeftovers ends what an init without a PID namespace of its own has left.

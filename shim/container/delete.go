@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/quoin-io/quoin/shim/cgroup"
 	"github.com/quoin-io/quoin/shim/ledger"
 )
 
@@ -52,13 +53,30 @@ func (c *Container) deleteExec(exec string, h *handle) error {
 	return ledger.RemoveExec(c.bundle.Path(), exec)
 }
 
+// deleteFromRuntime has the OCI runtime forget the container. On cgroup v2 a
+// frozen process dies of SIGKILL while its cgroup stays frozen: runc takes such
+// a container for one that is paused, and deletes it only once it is thawed.
+func (c *Container) deleteFromRuntime(ctx context.Context, m *made) error {
+	err := m.runtime.Delete(ctx, c.id, false)
+	if err == nil || errdefs.IsNotFound(err) {
+		return nil
+	}
+	if m.cgroup.Mode() != cgroup.Unified || c.thaw(ctx, m) != nil {
+		return err
+	}
+	if err := m.runtime.Delete(ctx, c.id, false); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
 func (c *Container) deleteInit(ctx context.Context, p procView) error {
 	m := c.made.Load()
 	c.ending.Wait()
 	// A container that was checkpointed and left, or never restored, is not known
 	// to the runtime any more.
 	if p.pid != 0 {
-		if err := m.runtime.Delete(ctx, c.id, false); err != nil && !errdefs.IsNotFound(err) {
+		if err := c.deleteFromRuntime(ctx, m); err != nil {
 			return err
 		}
 	}
