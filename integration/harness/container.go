@@ -136,16 +136,16 @@ func (r *Running) AwaitExit(t testing.TB) containerd.ExitStatus {
 // AwaitExit returns the status that a Wait delivers.
 func AwaitExit(t testing.TB, what string, exit <-chan containerd.ExitStatus) containerd.ExitStatus {
 	t.Helper()
+	var status containerd.ExitStatus
 	select {
-	case status := <-exit:
-		if err := status.Error(); err != nil {
-			t.Fatalf("wait for %s: %v", what, err)
-		}
-		return status
+	case status = <-exit:
 	case <-time.After(Patience):
 		t.Fatalf("%s has not exited after %v", what, Patience)
-		panic("unreachable")
 	}
+	if err := status.Error(); err != nil {
+		t.Fatalf("wait for %s: %v", what, err)
+	}
+	return status
 }
 
 // Delete deletes the task and then the container with its snapshot.

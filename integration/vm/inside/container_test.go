@@ -90,16 +90,16 @@ func (c *container) kill(t *testing.T) uint32 {
 
 func (c *container) awaitExit(t *testing.T) uint32 {
 	t.Helper()
+	var status containerd.ExitStatus
 	select {
-	case status := <-c.exit:
-		if err := status.Error(); err != nil {
-			t.Fatalf("wait for %s: %v", c.ID(), err)
-		}
-		return status.ExitCode()
+	case status = <-c.exit:
 	case <-time.After(patience):
 		t.Fatalf("%s has not exited after %v", c.ID(), patience)
-		panic("unreachable")
 	}
+	if err := status.Error(); err != nil {
+		t.Fatalf("wait for %s: %v", c.ID(), err)
+	}
+	return status.ExitCode()
 }
 
 // shell runs a script in the container that must succeed and returns what it
