@@ -23,6 +23,7 @@ import (
 	"github.com/quoin-io/quoin/shim/bootstrap"
 	"github.com/quoin-io/quoin/shim/cgroup"
 	"github.com/quoin-io/quoin/shim/container"
+	"github.com/quoin-io/quoin/shim/control"
 	"github.com/quoin-io/quoin/shim/events"
 	"github.com/quoin-io/quoin/shim/oci"
 	"github.com/quoin-io/quoin/shim/reaper"
@@ -134,6 +135,7 @@ func (c *command) newServer(ctx context.Context) (_ *server, retErr error) {
 		return nil, fmt.Errorf("make the ttrpc server: %w", err)
 	}
 	task.NewService(s.set, s.heard, s.shutdown).Register(s.ttrpc)
+	control.Register(s.ttrpc, c.newManager(s))
 	return s, nil
 }
 

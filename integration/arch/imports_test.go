@@ -12,12 +12,12 @@ import (
 // leaves are the packages that know nothing of one another: each could be used,
 // and is tested, alone.
 var leaves = []string{
-	"shim/bootstrap", "shim/bundle", "shim/cgroup", "shim/events", "shim/ledger",
+	"shim/bootstrap", "shim/bundle", "shim/cgroup", "shim/control", "shim/events", "shim/ledger",
 	"shim/oci", "shim/reaper", "shim/stdio", "shim/upgrade",
 }
 
 // forPlugins are the leaves that make sense outside a shim's process.
-var forPlugins = []string{"shim/bootstrap", "shim/bundle", "shim/cgroup", "shim/ledger", "shim/oci"}
+var forPlugins = []string{"shim/bootstrap", "shim/bundle", "shim/cgroup", "shim/control", "shim/ledger", "shim/oci"}
 
 // mayImport says what one package of ours may import of ours, as paths in the
 // module; what is below its own folder in cmd, plugins and integration goes
@@ -38,7 +38,7 @@ func mayImport(from, to string) bool {
 		parent := from[:strings.LastIndexByte(from, '/')]
 		return slices.Contains(leaves, parent) && to == parent
 	case top == "cmd":
-		return to == "shim" || within(to, "plugins") || within(to, ownFolder(from))
+		return to == "shim" || to == "shim/control" || within(to, "plugins") || within(to, ownFolder(from))
 	case top == "plugins":
 		return slices.Contains(forPlugins, to) || within(to, ownFolder(from))
 	case top == "integration":
@@ -76,6 +76,8 @@ func TestRulesThemselves(t *testing.T) {
 		{"cmd/quoind", "cmd/quoinctl/ctl", false},
 		{"cmd/containerd-shim-quoin-v1", "shim", true},
 		{"cmd/containerd-shim-quoin-v1", "shim/task", false},
+		{"cmd/quoinctl/ctl", "shim/control", true},
+		{"cmd/quoinctl/ctl", "shim/bundle", false},
 		{"plugins/runtime", "shim/bootstrap", true},
 		{"plugins/runtime", "shim/stdio", false},
 		{"plugins/runtime", "plugins/cgroupdriver", false},

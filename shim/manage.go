@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/shim/control"
+)
+
+// upgrader replaces the shim's image; see control.Handler.
+type upgrader interface {
+	Upgrade(context.Context, control.UpgradeRequest) (control.UpgradeResponse, error)
+}
+
+// manager serves the control service. What it tells it gathers when it is asked:
+// a shim that nobody asks pays nothing for it.
+type manager struct {
+	server    *server
+	namespace string
+	id        string
+	started   time.Time // of the first image, after an upgrade
+	upgrader  upgrader  // nil when this shim cannot be upgraded in place
+}
+
+func (c *command) newManager(s *server) *manager {
+	return &manager{server: s, namespace: c.namespace, id: c.id, started: time.Now()}
+}
+
+// Info describes the shim.
+func (m *manager) Info(context.Context) (control.Info, error) {
+	m.server.thrift.busy(false)
+	process, err := ownProcess()
+	if err != nil {
+		return control.Info{}, fmt.Errorf("describe the shim: %w: %w", err, errdefs.ErrInternal)
+	}
+	info := control.Info{
+		Version:      config.Version,
+		Revision:     config.Revision,
+		PID:          os.Getpid(),
+		Namespace:    m.namespace,
+		ID:           m.id,
+		Started:      m.started,
+		Memory:       process.memory,
+		Goroutines:   runtime.NumGoroutine(),
+		Threads:      process.threads,
+		OpenFiles:    process.files,
+		EventsQueued: m.server.publisher.Stats().Queued,
+		Totals:       m.server.totals(),
+	}
+	for _, c := range m.server.set.Summaries() {
+		info.Containers = append(info.Containers, control.Container{
+			ID: c.ID, Bundle: c.Bundle, PID: c.Pid, Status: c.Status.String(), Execs: c.Execs,
+		})
+	}
+	return info, nil
+}
+
+// Upgrade makes the shim go on as another binary.
+func (m *manager) Upgrade(ctx context.Context, r control.UpgradeRequest) (control.UpgradeResponse, error) {
+	if m.upgrader == nil {
+		return control.UpgradeResponse{}, fmt.Errorf("this shim cannot be upgraded in place: %w", errdefs.ErrNotImplemented)
+	}
+	return m.upgrader.Upgrade(ctx, r)
+}
+
+// totals are the counters of all parts of the shim.
+func (s *server) totals() control.Totals {
+	reaps, events := s.reaper.Stats(), s.publisher.Stats()
+	return control.Totals{Counters: map[string]uint64{
+		control.Reaped:          reaps.Exits,
+		control.StrangersReaped: reaps.Strangers,
+		control.EventsDelivered: events.Delivered,
+		control.EventsDropped:   events.Dropped,
+	}}
+}
+
+// process is what the kernel says of this one.
+type process struct {
+	memory  control.Memory
+	threads int
+	files   int
+}
+
+func ownProcess() (process, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return process{}, err
+	}
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return process{}, err
+	}
+	p := process{files: len(files) - 1} // one of them is the directory's
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(line, ":")
+		n, _, _ := strings.Cut(strings.TrimSpace(value), " ")
+		switch name {
+		case "VmRSS", "RssAnon", "Threads":
+		default:
+			continue
+		}
+		v, err := strconv.ParseUint(n, 10, 64)
+		if err != nil {
+			return process{}, fmt.Errorf("/proc/self/status: %s: %w", name, err)
+		}
+		switch name {
+		case "VmRSS":
+			p.memory.RSS = v << 10
+		case "RssAnon":
+			p.memory.Private = v << 10
+		case "Threads":
+			p.threads = int(v)
+		}
+	}
+	return p, nil
+}
