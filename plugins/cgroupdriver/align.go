@@ -24,8 +24,10 @@ const optionKey = "SystemdCgroup"
 //
 // SystemdCgroup is set where the user did not set it. Where it is set and
 // contradicts the decision, Align fails with ErrFailedPrecondition, naming the
-// handler and what to write. If no handler would answer, and the directory
-// would answer wrongly, a handler is added for no other purpose.
+// handler and what to write; unless it contradicts only because running pods keep
+// the driver: then it is what comes after them, and is overruled until then. If no
+// handler would answer, and the directory would answer wrongly, a handler is added
+// for no other purpose.
 func Align(criConfig any, d Decision) error {
 	v, err := viewOf(criConfig)
 	if err != nil {
@@ -54,7 +56,11 @@ func Align(criConfig any, d Decision) error {
 // checkUser looks at what the user wrote, for our own runtime type too: its
 // options mean the same there.
 func checkUser(handlers []handler, d Decision) error {
-	want := d.Driver == cgroup.Systemd
+	driver := d.Driver
+	if d.Wanted != cgroup.Unset {
+		driver = d.Wanted
+	}
+	want := driver == cgroup.Systemd
 	for _, h := range handlers {
 		if h.typ != plugins.RuntimeRuncV2 && h.typ != config.RuntimeType {
 			continue
@@ -70,7 +76,7 @@ func checkUser(handlers []handler, d Decision) error {
 		}
 		if set != want {
 			return fmt.Errorf("%s says %s = %t, but the node's cgroup driver is %s (%s): leave %s out there, or write driver = %q in [plugins.%q] and the same in all runtimes: %w",
-				where, optionKey, set, d.Driver, strings.Join(d.Reasons, "; "), optionKey, driverOf(set), string(Type)+"."+ID, errdefs.ErrFailedPrecondition)
+				where, optionKey, set, driver, strings.Join(d.Reasons, "; "), optionKey, driverOf(set), string(Type)+"."+ID, errdefs.ErrFailedPrecondition)
 		}
 	}
 	return nil

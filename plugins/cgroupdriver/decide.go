@@ -22,6 +22,9 @@ type Decision struct {
 	Driver cgroup.Driver `json:"driver"`
 	// Setting is what the configuration asked for.
 	Setting Setting `json:"setting"`
+	// Wanted is the driver that running pods keep from being taken; empty when
+	// there is none such. A decision that has one lasts as long as those pods.
+	Wanted cgroup.Driver `json:"wanted,omitempty"`
 	// Reasons say what decided, the decisive one first.
 	Reasons []string `json:"reasons"`
 	// Warnings say what somebody should put right.
@@ -43,13 +46,15 @@ func (d *Decision) warn(format string, args ...any) {
 
 // decide applies the rules, the first that fits:
 //
-//  1. an explicit setting; if it cannot work, an error of class
-//     ErrFailedPrecondition that says why (ErrInvalidArgument: no such setting),
-//  2. the driver of the pods that are running: it never flips under them,
-//  3. what was decided earlier in this boot: kubelet asks only once,
-//  4. systemd, if it is booted, its manager answers in time and knows the unit
+//  1. a setting that cannot work, or is none: an error that says why, of class
+//     ErrFailedPrecondition or ErrInvalidArgument,
+//  2. the driver of the pods that are running, whatever is set: it never flips
+//     under them. Where pods of both drivers run, there is none to keep,
+//  3. an explicit setting,
+//  4. what was decided earlier in this boot: kubelet asks only once,
+//  5. systemd, if it is booted, its manager answers in time and knows the unit
 //     that we run in, and, in a user namespace, if it is process 1 there,
-//  5. cgroupfs.
+//  6. cgroupfs.
 //
 // Cgroup v1, alone or as hybrid, makes no difference but a warning. earlier is
 // nil when nothing is on record for this boot.
@@ -68,23 +73,26 @@ func decide(setting Setting, f Facts, earlier *Decision) (Decision, error) {
 		return Decision{}, fmt.Errorf("cgroup driver %q: write %q, %q or %q: %w", setting, Auto, cgroup.Systemd, cgroup.Cgroupfs, errdefs.ErrInvalidArgument)
 	}
 	if pods := f.runningPods(); pods != cgroup.Unset {
-		if pods == cgroup.Systemd && noSystemd != "" {
-			d.warn("pods run in the cgroups of the systemd driver, but %s", noSystemd)
-		}
-		return d.settle(pods, "pods are running in %s, and the driver does not change under them", f.podsPath(pods)), nil
+		free := decideFreely(Decision{}, f, noSystemd, earlier).Driver
+		return d.keep(pods, free, f, noSystemd), nil
 	}
 	if len(f.Pods) > 1 {
 		d.warn("pods run both below %s and below %s: drain the node, so that one driver makes all cgroups", f.Pods[0].Path, f.Pods[1].Path)
 	}
-	if earlier != nil && earlier.Setting == Auto {
+	return decideFreely(d, f, noSystemd, earlier), nil
+}
+
+// decideFreely is for the setting auto where no pods are in the way.
+func decideFreely(d Decision, f Facts, noSystemd string, earlier *Decision) Decision {
+	if earlier != nil && earlier.Setting == Auto && earlier.Wanted == cgroup.Unset {
 		if earlier.Driver == cgroup.Systemd && noSystemd != "" {
 			d.warn("systemd was decided on earlier in this boot, but now %s", noSystemd)
 		}
 		d.Reasons = earlier.Reasons
-		return d.settle(earlier.Driver, "it was decided on earlier in this boot, and kubelet asks only when it starts"), nil
+		return d.settle(earlier.Driver, "it was decided on earlier in this boot, and kubelet asks only when it starts")
 	}
 	if noSystemd == "" {
-		return d.settle(cgroup.Systemd, "systemd answers on D-Bus and runs this daemon as %s", f.Unit), nil
+		return d.settle(cgroup.Systemd, "systemd answers on D-Bus and runs this daemon as %s", f.Unit)
 	}
 	if f.UserNamespace && !f.Delegated {
 		d.warn("the cgroup of this daemon (%s) is not delegated to the user namespace: no container can be limited", f.Path)
@@ -92,7 +100,24 @@ func decide(setting Setting, f Facts, earlier *Decision) (Decision, error) {
 	if f.SystemdRuns() {
 		d.warn("systemd is booted, but cgroupfs is used: %s", noSystemd)
 	}
-	return d.settle(cgroup.Cgroupfs, "%s", noSystemd), nil
+	return d.settle(cgroup.Cgroupfs, "%s", noSystemd)
+}
+
+// keep stays with the driver of the pods that are running; wanted is the one that
+// would be taken without them.
+func (d *Decision) keep(pods, wanted cgroup.Driver, f Facts, noSystemd string) Decision {
+	if pods == cgroup.Systemd && noSystemd != "" {
+		d.warn("pods run in the cgroups of the systemd driver, but %s", noSystemd)
+	}
+	if wanted == pods {
+		return d.settle(pods, "pods are running in %s, and the driver does not change under them", f.podsPath(pods))
+	}
+	d.Wanted = wanted
+	if d.Setting != Auto {
+		d.warn("driver = %q is set, but pods are running in %s, which the %s driver made, so %s stays until they are gone: drain the node, then restart quoind and the kubelet",
+			d.Setting, f.podsPath(pods), pods, pods)
+	}
+	return d.settle(pods, "pods are running in %s, and the driver does not change under them; without them it would be %s", f.podsPath(pods), wanted)
 }
 
 func decideExplicit(d Decision, driver cgroup.Driver, f Facts, noSystemd string) (Decision, error) {
@@ -106,9 +131,12 @@ func decideExplicit(d Decision, driver cgroup.Driver, f Facts, noSystemd string)
 	case driver == cgroup.Systemd && noSystemd != "":
 		d.warn("%s", noSystemd)
 	}
+	if pods := f.runningPods(); pods != cgroup.Unset && pods != driver {
+		return d.keep(pods, driver, f, noSystemd), nil
+	}
 	for _, p := range f.Pods {
 		if p.Driver != driver {
-			d.warn("driver = %q is set, but pods are running in %s, which the %s driver made: drain the node", driver, p.Path, p.Driver)
+			d.warn("driver = %q is set, but pods of both drivers are running, and those in %s are of the %s driver: drain the node", driver, p.Path, p.Driver)
 		}
 	}
 	return d.settle(driver, "the configuration says driver = %q", driver), nil

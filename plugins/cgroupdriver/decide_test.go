@@ -40,6 +40,7 @@ func TestDecide(t *testing.T) {
 		facts   Facts
 		earlier *Decision
 		want    cgroup.Driver
+		wanted  cgroup.Driver
 		reason  string
 		warning string
 		refused string
@@ -57,17 +58,28 @@ func TestDecide(t *testing.T) {
 		"hybrid": {facts: with(func(f *Facts) { f.Mode = cgroup.Hybrid }), want: cgroup.Systemd, warning: "cgroup v1 (hybrid)"},
 		"v1":     {facts: with(func(f *Facts) { f.Mode, f.SystemdDir = cgroup.Legacy, false }), want: cgroup.Cgroupfs, warning: "cgroup v1 (legacy)"},
 
-		"pods of cgroupfs on systemd": {facts: with(func(f *Facts) { f.Pods = []Pods{cgroupfsPods} }), want: cgroup.Cgroupfs, reason: "/kubepods,"},
+		"pods of cgroupfs on systemd": {facts: with(func(f *Facts) { f.Pods = []Pods{cgroupfsPods} }), want: cgroup.Cgroupfs, wanted: cgroup.Systemd, reason: "/kubepods,"},
 		"pods of systemd, systemd silent": {
 			facts: with(func(f *Facts) { f.Pods, f.Answered, f.BusError = []Pods{systemdPods}, false, "EOF" }),
-			want:  cgroup.Systemd, reason: "/kubepods.slice", warning: "EOF",
+			want:  cgroup.Systemd, wanted: cgroup.Cgroupfs, reason: "/kubepods.slice", warning: "EOF",
 		},
 		"pods of both": {
 			facts: with(func(f *Facts) { f.Pods = []Pods{systemdPods, cgroupfsPods} }), want: cgroup.Systemd, warning: "drain the node",
 		},
 		"pods against the record": {
 			facts:   with(func(f *Facts) { f.Pods = []Pods{cgroupfsPods} }),
-			earlier: &Decision{Driver: cgroup.Systemd, Setting: Auto}, want: cgroup.Cgroupfs,
+			earlier: &Decision{Driver: cgroup.Systemd, Setting: Auto}, want: cgroup.Cgroupfs, wanted: cgroup.Systemd,
+		},
+		"pods that kept it before": {
+			facts:   with(func(f *Facts) { f.Pods = []Pods{cgroupfsPods} }),
+			earlier: &Decision{Driver: cgroup.Cgroupfs, Setting: Auto, Wanted: cgroup.Systemd}, want: cgroup.Cgroupfs, wanted: cgroup.Systemd,
+		},
+		"pods that kept it are gone": {
+			facts: onSystemd(), earlier: &Decision{Driver: cgroup.Cgroupfs, Setting: Auto, Wanted: cgroup.Systemd}, want: cgroup.Systemd,
+		},
+		"pods as on the record": {
+			facts:   with(func(f *Facts) { f.Pods = []Pods{cgroupfsPods} }),
+			earlier: &Decision{Driver: cgroup.Cgroupfs, Setting: Auto}, want: cgroup.Cgroupfs, reason: "pods are running",
 		},
 
 		"kept for the boot": {
@@ -83,8 +95,26 @@ func TestDecide(t *testing.T) {
 
 		"explicit cgroupfs": {setting: "cgroupfs", facts: onSystemd(), want: cgroup.Cgroupfs, reason: `driver = "cgroupfs"`},
 		"explicit systemd":  {setting: "systemd", facts: onSystemd(), want: cgroup.Systemd},
-		"explicit wins over pods": {
-			setting: "cgroupfs", facts: with(func(f *Facts) { f.Pods = []Pods{systemdPods} }), want: cgroup.Cgroupfs, warning: "/kubepods.slice",
+		"explicit waits for pods": {
+			setting: "cgroupfs", facts: with(func(f *Facts) { f.Pods = []Pods{systemdPods} }), want: cgroup.Systemd, wanted: cgroup.Cgroupfs,
+			reason: "without them it would be cgroupfs", warning: "systemd stays until they are gone: drain the node",
+		},
+		"explicit waits for pods of cgroupfs": {
+			setting: "systemd", facts: with(func(f *Facts) { f.Pods = []Pods{cgroupfsPods} }), want: cgroup.Cgroupfs, wanted: cgroup.Systemd,
+			warning: "/kubepods, which the cgroupfs driver made",
+		},
+		"explicit waits, systemd is silent": {
+			setting: "cgroupfs", facts: with(func(f *Facts) { f.Pods, f.Answered, f.BusError = []Pods{systemdPods}, false, "EOF" }),
+			want: cgroup.Systemd, wanted: cgroup.Cgroupfs, warning: "EOF",
+		},
+		"explicit, as the pods": {
+			setting: "systemd", facts: with(func(f *Facts) { f.Pods = []Pods{systemdPods} }), want: cgroup.Systemd, reason: `driver = "systemd"`,
+		},
+		"explicit wins among pods of both": {
+			setting: "cgroupfs", facts: with(func(f *Facts) { f.Pods = []Pods{systemdPods, cgroupfsPods} }), want: cgroup.Cgroupfs, warning: "/kubepods.slice",
+		},
+		"explicit, impossible, with pods": {
+			setting: "systemd", facts: with(func(f *Facts) { f.SystemdDir, f.Pods = false, []Pods{cgroupfsPods} }), refused: "/run/systemd/system",
 		},
 		"explicit wins over the record": {
 			setting: "cgroupfs", facts: onSystemd(), earlier: &Decision{Driver: cgroup.Systemd, Setting: Auto}, want: cgroup.Cgroupfs,
@@ -114,7 +144,7 @@ func TestDecide(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d.Driver != tc.want || d.Setting != tc.setting || len(d.Reasons) == 0 {
+			if d.Driver != tc.want || d.Wanted != tc.wanted || d.Setting != tc.setting || len(d.Reasons) == 0 {
 				t.Errorf("got %+v, want %s", d, tc.want)
 			}
 			if !strings.Contains(d.Reasons[0], tc.reason) {

@@ -118,7 +118,7 @@ func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 	}
 	export(ic, facts, d)
 	ic.Meta.Exports["state"] = filepath.Dir(stateDir)
-	announce(ic.Context, d)
+	announce(ic.Context, d, earlier)
 	ctx, stop := context.WithCancel(ic.Context)
 	if facts.Mode == cgroup.Unified && facts.SystemdRuns() && facts.Answered {
 		go keeper{p.root, filepath.Join(filepath.Dir(stateDir), taskPlugin)}.keep(ctx)
@@ -134,6 +134,9 @@ func export(ic *plugin.InitContext, f Facts, d Decision) {
 	e := ic.Meta.Exports
 	e["driver"] = string(d.Driver)
 	e["setting"] = string(d.Setting)
+	if d.Wanted != cgroup.Unset {
+		e["wanted"] = string(d.Wanted)
+	}
 	e["reasons"] = strings.Join(d.Reasons, "; ")
 	if len(d.Warnings) > 0 {
 		e["warnings"] = strings.Join(d.Warnings, "; ")
@@ -147,9 +150,14 @@ func export(ic *plugin.InitContext, f Facts, d Decision) {
 	e["user_namespace"] = strconv.FormatBool(f.UserNamespace)
 }
 
-func announce(ctx context.Context, d Decision) {
+// announce tells the decision, and what differs from the earlier one of this boot,
+// if there is one.
+func announce(ctx context.Context, d Decision, earlier *Decision) {
 	l := log.G(ctx)
 	l.WithField("driver", d.Driver).WithField("reasons", d.Reasons).Info("decided on the node's cgroup driver")
+	if earlier != nil && earlier.Driver != d.Driver {
+		l.WithField("driver", d.Driver).Warnf("the node's cgroup driver was %s until now: restart the kubelet, which asks only when it starts", earlier.Driver)
+	}
 	for _, w := range d.Warnings {
 		l.WithField("driver", d.Driver).Warn(w)
 	}

@@ -166,6 +166,8 @@ func TestWrapCRI(t *testing.T) {
 	systemd := Decision{Driver: cgroup.Systemd, SystemdDir: true, Reasons: []string{"test"}}
 	cgroupfs := Decision{Driver: cgroup.Cgroupfs, Reasons: []string{"test"}}
 	chosen := Decision{Driver: cgroup.Cgroupfs, SystemdDir: true, Reasons: []string{"test"}}
+	// The configuration is of one mind, and running pods are in its way.
+	held := Decision{Driver: cgroup.Systemd, Wanted: cgroup.Cgroupfs, SystemdDir: true, Reasons: []string{"test"}}
 	const retyped = "[containerd.runtimes.runc]\nruntime_type = 'io.containerd.quoin.v1'\n"
 	for name, tc := range map[string]struct {
 		user    string
@@ -190,6 +192,8 @@ func TestWrapCRI(t *testing.T) {
 			"[containerd.runtimes.quoin]\nruntime_type = 'io.containerd.quoin.v1'\n[containerd.runtimes.quoin.options]\nSystemdCgroup = true\n",
 			cgroupfs, "runtimes.quoin.options",
 		},
+		"user agrees with what pods are in the way of": {"[containerd.runtimes.runc.options]\nSystemdCgroup = false\n", held, ""},
+		"user contradicts what pods are in the way of": {"[containerd.runtimes.runc.options]\nSystemdCgroup = true\n", held, "driver is cgroupfs"},
 		"no boolean":             {"[containerd.runtimes.runc.options]\nSystemdCgroup = 'yes'\n", systemd, "true or false"},
 		"another runtime's word": {"[containerd.runtimes.kata]\nruntime_type = 'io.containerd.kata.v2'\n[containerd.runtimes.kata.options]\nSystemdCgroup = false\n", systemd, ""},
 		"drop-in without options": {
