@@ -54,6 +54,7 @@ func (m *manager) Info(context.Context) (control.Info, error) {
 		Goroutines:   runtime.NumGoroutine(),
 		Threads:      process.threads,
 		OpenFiles:    process.files,
+		Orphans:      m.server.reaper.Orphans(),
 		EventsQueued: m.server.publisher.Stats().Queued,
 		Totals:       m.server.totals(),
 	}
@@ -73,15 +74,18 @@ func (m *manager) Upgrade(ctx context.Context, r control.UpgradeRequest) (contro
 	return m.upgrader.Upgrade(ctx, r)
 }
 
-// totals are the counters of all parts of the shim.
+// totals are the counts of all parts of the shim. They are what an upgrade hands
+// on to newMeter; the parts' own begin at zero in the new image.
 func (s *server) totals() control.Totals {
+	t := s.meter.snapshot()
 	reaps, events := s.reaper.Stats(), s.publisher.Stats()
-	return control.Totals{Counters: map[string]uint64{
+	t.Add(control.Totals{Counters: map[string]uint64{
 		control.Reaped:          reaps.Exits,
 		control.StrangersReaped: reaps.Strangers,
 		control.EventsDelivered: events.Delivered,
 		control.EventsDropped:   events.Dropped,
-	}}
+	}})
+	return t
 }
 
 // process is what the kernel says of this one.

@@ -69,8 +69,18 @@ func TestInfoOfAShim(t *testing.T) {
 	if info, err = c.Info(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := info.Totals.Counters[control.Reaped]; got != 1 {
-		t.Errorf("%d children reaped, want 1", got)
+	for name, want := range map[string]uint64{control.Reaped: 1, control.ExitsInit: 1, control.ExitsExec: 0, control.ExitsUnknown: 0} {
+		if got := info.Totals.Counters[name]; got != want {
+			t.Errorf("%s: %d, want %d", name, got, want)
+		}
+	}
+	for _, op := range []string{"create", "start"} {
+		if got := info.Totals.Calls[op]; got.Count != 1 || got.Failed != 0 || got.Time <= 0 || got.Time > time.Minute {
+			t.Errorf("calls of %s: %+v", op, got)
+		}
+	}
+	if len(info.Totals.Timeouts) != 0 || info.Orphans != 0 {
+		t.Errorf("timeouts %v, %d orphans", info.Totals.Timeouts, info.Orphans)
 	}
 	if got := info.Containers[0].Status; got != "stopped" {
 		t.Errorf("status %q after the exit", got)

@@ -53,6 +53,7 @@ type server struct {
 	publisher *events.Publisher
 	reaper    *reaper.Reaper
 	oom       *oomWatch
+	meter     *meter
 	thrift    thrift
 	ttrpc     *ttrpc.Server
 	listener  net.Listener
@@ -107,7 +108,7 @@ func (c *command) serve(ctx context.Context) error {
 }
 
 func (c *command) newServer(ctx context.Context) (_ *server, retErr error) {
-	s := &server{end: make(chan struct{}), settled: make(chan struct{})}
+	s := &server{end: make(chan struct{}), settled: make(chan struct{}), meter: newMeter(control.Totals{})}
 	defer func() {
 		if retErr != nil {
 			s.close()
@@ -155,6 +156,7 @@ func (c *command) environment(s *server) (container.Env, error) {
 		Reaper:      s.reaper,
 		Publisher:   s.publisher,
 		OOM:         s.oom,
+		Meter:       s.meter,
 		Known:       oci.NewKnown(),
 		Host:        cgroup.ProbeInit(""),
 		Driver:      driver,

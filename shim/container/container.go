@@ -45,6 +45,8 @@ type Env struct {
 	Publisher Publisher
 	// OOM watches the containers' cgroups and calls Set.OOMKilled.
 	OOM OOMWatch
+	// Meter counts; nil means that nobody does.
+	Meter Meter
 	// Known remembers what OCI runtimes can do.
 	Known *oci.Known
 	// Host is what placement goes by when the daemon did not say.

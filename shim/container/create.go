@@ -198,6 +198,7 @@ func (c *Container) newRuntime(m *made) (*oci.Runtime, error) {
 		Deadlines:     env.Deadlines,
 		Children:      env.Reaper,
 		Known:         env.Known,
+		Observe:       env.Meter.Called,
 	})
 }
 

@@ -178,6 +178,7 @@ func (e publishStart) perform(c *Container) {
 }
 
 func (e publishExit) perform(c *Container) {
+	c.set.env.Meter.Exited(e.exec != "", e.exit)
 	id := e.exec
 	if id == "" {
 		id = c.id

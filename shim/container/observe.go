@@ -120,5 +120,6 @@ func (s *Set) OOMKilled(id string) {
 		return
 	}
 	c.oomKilled.Store(true)
+	s.env.Meter.OOMKilled()
 	c.publish(topics.TopicOOM, &events.TaskOOM{ContainerID: id})
 }

@@ -20,6 +20,9 @@ type Set struct {
 
 // NewSet returns an empty set whose containers share env.
 func NewSet(env Env) *Set {
+	if env.Meter == nil {
+		env.Meter = unmetered{}
+	}
 	return &Set{env: env, byID: make(map[string]*Container)}
 }
 

@@ -95,7 +95,7 @@ func TestInfo(t *testing.T) {
 		Started:    time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
 		Containers: []Container{{ID: "a", Bundle: "/b/a", PID: 8, Status: "running", Execs: 2}},
 		Memory:     Memory{RSS: 1 << 33, Private: 5},
-		Goroutines: 9, Threads: 4, OpenFiles: 11, EventsQueued: 3,
+		Goroutines: 9, Threads: 4, OpenFiles: 11, Orphans: 2, EventsQueued: 3,
 		Totals: Totals{
 			Counters: map[string]uint64{ExitsInit: 1 << 60},
 			Calls:    map[string]Calls{"create": {Count: 3, Failed: 1, Time: time.Minute}},

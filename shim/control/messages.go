@@ -32,6 +32,9 @@ type Info struct {
 	Threads int `json:"threads"`
 	// OpenFiles are its descriptors.
 	OpenFiles int `json:"openFiles"`
+	// Orphans are adopted children that nobody waits for, dead ones included
+	// until they are reaped.
+	Orphans int `json:"orphans"`
 	// EventsQueued wait for the daemon.
 	EventsQueued int    `json:"eventsQueued"`
 	Totals       Totals `json:"totals"`

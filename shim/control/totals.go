@@ -17,11 +17,10 @@ const (
 	ExitsUnknown = "exits_unknown"
 	// OOMKills count those that were told of.
 	OOMKills = "oom_kills"
-	// Reaped counts children that were waited for by name; StrangersAdopted the
-	// orphans that were seen dead, StrangersReaped those that were reaped.
-	Reaped           = "reaped"
-	StrangersAdopted = "strangers_adopted"
-	StrangersReaped  = "strangers_reaped"
+	// Reaped counts containers' processes that were waited for; StrangersReaped
+	// the adopted orphans that were.
+	Reaped          = "reaped"
+	StrangersReaped = "strangers_reaped"
 	// EventsPublished count what was queued for the daemon, EventsDelivered what
 	// it acknowledged, EventsResent the attempts after a first, EventsDropped what
 	// will never arrive.

@@ -32,7 +32,9 @@ type result struct {
 
 // run runs the runtime once. Its error is an *Error, or wraps
 // context.DeadlineExceeded or context.Canceled and names the step.
-func (r *Runtime) run(ctx context.Context, c call) (result, error) {
+func (r *Runtime) run(ctx context.Context, c call) (_ result, err error) {
+	begun := time.Now()
+	defer func() { r.cfg.Observe(c.op, time.Since(begun), err) }()
 	callCtx, cancel := withDeadline(ctx, c.deadline)
 	defer cancel()
 

@@ -46,6 +46,9 @@ type Config struct {
 	// Known is what this process has learnt of runtimes, shared by its Runtimes.
 	// Nil means that this Runtime learns by itself.
 	Known *Known
+	// Observe is told of each run of the binary: the operation, how long it took
+	// and its error. Nil means that nobody is. It must not block.
+	Observe func(op string, took time.Duration, err error)
 }
 
 // Runtime runs one OCI runtime on one bundle. It is safe for concurrent use; the
@@ -79,6 +82,9 @@ func New(cfg Config) (*Runtime, error) {
 		cfg.Children = plainChildren{}
 	}
 	cfg.Deadlines = withDefaults(cfg.Deadlines)
+	if cfg.Observe == nil {
+		cfg.Observe = func(string, time.Duration, error) {}
+	}
 	known := cfg.Known
 	if known == nil {
 		known = NewKnown()

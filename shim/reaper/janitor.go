@@ -149,6 +149,21 @@ func children() []int {
 	return pids
 }
 
+// Orphans counts the adopted children that nobody waits for: strangers that are
+// alive, or dead and not reaped yet.
+func (r *Reaper) Orphans() int {
+	all := children()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, pid := range all {
+		if r.owned[pid] == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 func ignoringEINTR[T any](f func() (T, error)) (T, error) {
 	for {
 		v, err := f()
