@@ -94,8 +94,8 @@ func decideFreely(d Decision, f Facts, noSystemd string, earlier *Decision) Deci
 	if noSystemd == "" {
 		return d.settle(cgroup.Systemd, "systemd answers on D-Bus and runs this daemon as %s", f.Unit)
 	}
-	if f.UserNamespace && !f.Delegated {
-		d.warn("the cgroup of this daemon (%s) is not delegated to the user namespace: no container can be limited", f.Path)
+	if obstacle := cgroupfsObstacle(f); obstacle != "" {
+		d.warn("%s", obstacle)
 	}
 	if f.SystemdRuns() {
 		d.warn("systemd is booted, but cgroupfs is used: %s", noSystemd)
@@ -126,8 +126,8 @@ func decideExplicit(d Decision, driver cgroup.Driver, f Facts, noSystemd string)
 		return Decision{}, fmt.Errorf("cgroup driver %q cannot work: no cgroup file system is mounted on /sys/fs/cgroup: %w", driver, errdefs.ErrFailedPrecondition)
 	case driver == cgroup.Systemd && (!f.SystemdRuns() || !f.Answered):
 		return Decision{}, fmt.Errorf("cgroup driver %q cannot work: %s; write driver = %q or %q: %w", driver, noSystemd, Auto, cgroup.Cgroupfs, errdefs.ErrFailedPrecondition)
-	case driver == cgroup.Cgroupfs && f.UserNamespace && !f.Delegated:
-		return Decision{}, fmt.Errorf("cgroup driver %q cannot work: we are in a user namespace and may not make cgroups below our own (%s); have it delegated to us (Delegate=yes): %w", driver, f.Path, errdefs.ErrFailedPrecondition)
+	case driver == cgroup.Cgroupfs && f.UserNamespace && cgroupfsObstacle(f) != "":
+		return Decision{}, fmt.Errorf("cgroup driver %q cannot work: %s: %w", driver, cgroupfsObstacle(f), errdefs.ErrFailedPrecondition)
 	case driver == cgroup.Systemd && noSystemd != "":
 		d.warn("%s", noSystemd)
 	}
@@ -140,19 +140,4 @@ func decideExplicit(d Decision, driver cgroup.Driver, f Facts, noSystemd string)
 		}
 	}
 	return d.settle(driver, "the configuration says driver = %q", driver), nil
-}
-
-// systemdObstacle says why systemd cannot be used; "" when it can.
-func systemdObstacle(f Facts) string {
-	switch {
-	case !f.SystemdDir:
-		return "systemd is not booted here: /run/systemd/system is not a directory"
-	case !f.SystemdRuns():
-		return fmt.Sprintf("we are in a user namespace whose process 1 is %q, not systemd", f.InitComm)
-	case !f.Answered:
-		return fmt.Sprintf("systemd's manager does not answer on D-Bus: %s", f.BusError)
-	case f.Unit == "":
-		return fmt.Sprintf("systemd's manager does not know the unit that this daemon runs in: %s", f.BusError)
-	}
-	return ""
 }

@@ -54,6 +54,22 @@ func TestDecide(t *testing.T) {
 			facts: with(func(f *Facts) { f.UserNamespace, f.InitComm, f.Delegated = true, "sh", false }),
 			want:  cgroup.Cgroupfs, warning: "not delegated",
 		},
+		"user namespace below another's systemd": {
+			facts: with(func(f *Facts) { f.UserNamespace, f.InitForeign = true, true }), want: cgroup.Cgroupfs, reason: "not of it",
+		},
+		"user namespace without a cgroup namespace": {
+			facts: with(func(f *Facts) { f.UserNamespace, f.InitComm, f.Barred = true, "sh", true }),
+			want:  cgroup.Cgroupfs, warning: "unshare --cgroup",
+		},
+		"container with the host's directory": {
+			facts: with(func(f *Facts) { f.InitComm = "quoind" }), want: cgroup.Cgroupfs, reason: "another's",
+		},
+		"read-only": {
+			facts: with(func(f *Facts) {
+				*f = Facts{Facts: cgroup.Facts{Mode: cgroup.Unified, InitComm: "sh", Path: "/", Barred: true}}
+			}),
+			want: cgroup.Cgroupfs, warning: "read-only",
+		},
 		"systemd as process 1 of a user namespace": {facts: with(func(f *Facts) { f.UserNamespace = true }), want: cgroup.Systemd},
 		"hybrid": {facts: with(func(f *Facts) { f.Mode = cgroup.Hybrid }), want: cgroup.Systemd, warning: "cgroup v1 (hybrid)"},
 		"v1":     {facts: with(func(f *Facts) { f.Mode, f.SystemdDir = cgroup.Legacy, false }), want: cgroup.Cgroupfs, warning: "cgroup v1 (legacy)"},
@@ -123,6 +139,12 @@ func TestDecide(t *testing.T) {
 		"explicit systemd without systemd":     {setting: "systemd", facts: bare, refused: "/run/systemd/system"},
 		"explicit systemd, no answer":          {setting: "systemd", facts: silent, refused: "no answer within 2s"},
 		"explicit systemd in a user namespace": {setting: "systemd", facts: userns, refused: "process 1"},
+		"explicit systemd in a container with the host's directory": {
+			setting: "systemd", facts: with(func(f *Facts) { f.InitComm = "quoind" }), refused: "another's",
+		},
+		"explicit cgroupfs without a cgroup namespace": {
+			setting: "cgroupfs", facts: with(func(f *Facts) { f.UserNamespace, f.Barred = true, true }), refused: "unshare --cgroup",
+		},
 		"explicit cgroupfs, nothing mounted": {
 			setting: "cgroupfs", facts: with(func(f *Facts) { f.Mode = cgroup.Unavailable }), refused: "no cgroup file system",
 		},
@@ -168,7 +190,7 @@ func TestMatchUnit(t *testing.T) {
 	}{
 		{"quoind.service", "/system.slice/quoind.service", true},
 		{"quoind.service", "/system.slice/quoind.service/daemon", true},
-		{"quoind.service", "/", true}, // a cgroup namespace
+		{"quoind.service", "/", false}, // a cgroup namespace, and a manager outside
 		{"quoind.service", "/docker/abc", false},
 		{"other.service", "/system.slice/quoind.service", false},
 	} {

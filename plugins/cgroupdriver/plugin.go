@@ -113,6 +113,7 @@ func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("[plugins.%q]: %w", string(Type)+"."+ID, err)
 	}
+	makeRoom(ic.Context, p.root, &facts, &d)
 	if err := saveRecord(stateDir, facts.BootID, d); err != nil {
 		return nil, err
 	}
@@ -147,6 +148,7 @@ func export(ic *plugin.InitContext, f Facts, d Decision) {
 	e["unit"] = f.Unit
 	e["cgroup"] = f.Path
 	e["delegated"] = strconv.FormatBool(f.Delegated)
+	e["nested"] = strconv.FormatBool(f.Nested)
 	e["user_namespace"] = strconv.FormatBool(f.UserNamespace)
 }
 

@@ -102,10 +102,10 @@ func (p prober) probeManager(ctx context.Context, f *Facts) {
 
 // matchUnit compares the manager's answer with our own cgroup: a manager
 // outside our PID namespace, reached through a mounted bus socket, talks about
-// another process. At the root of a cgroup namespace there is nothing to
-// compare.
+// another process. No unit is at the root of the hierarchy, so that there we are
+// in a cgroup namespace that the manager's scopes would lie outside of.
 func matchUnit(unit, path string) (known, problem string) {
-	if path == "/" || path == "" || slices.Contains(strings.Split(path, "/"), unit) {
+	if path == "" || slices.Contains(strings.Split(path, "/"), unit) {
 		return unit, ""
 	}
 	return "", fmt.Sprintf("it says %s, but our cgroup is %s", unit, path)

@@ -129,6 +129,8 @@ func helper(mode string) {
 			fmt.Println("worked")
 		case "exit":
 			os.Exit(3)
+		case "leave":
+			fmt.Println(leave())
 		case "eat":
 			eat(4 * limit)
 			fmt.Println("alive")

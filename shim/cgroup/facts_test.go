@@ -4,6 +4,8 @@ package cgroup
 
 import (
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -51,11 +53,44 @@ func TestProbe(t *testing.T) {
 		t.Errorf("%+v, %v", f, err)
 	}
 
+	// Nor is it ours when process 1 is of a user namespace above.
+	root := fake(t, files)
+	for pid, namespace := range map[string]string{"self": "user:[2]", "1": "user:[1]"} {
+		must(t, os.MkdirAll(filepath.Join(root, "proc", pid, "ns"), 0o755))
+		must(t, os.Symlink(namespace, filepath.Join(root, "proc", pid, "ns", "user")))
+	}
+	if f, err = Probe(root); err != nil || f.SystemdRuns() || !f.InitForeign {
+		t.Errorf("%+v, %v", f, err)
+	}
+
+	// In a container the directory may be the host's, too.
+	files["proc/self/uid_map"] = unifiedHost["proc/self/uid_map"]
+	files["proc/1/comm"] = "quoind\n"
+	if f, err = Probe(fake(t, files)); err != nil || f.SystemdRuns() {
+		t.Errorf("%+v, %v", f, err)
+	}
+	files["proc/1/comm"] = "systemd\n"
+
 	// A file of that name is no sign of systemd.
 	delete(files, "run/systemd/system/")
 	files["run/systemd/system"] = ""
 	if f, err = Probe(fake(t, files)); err != nil || f.SystemdDir {
 		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+// Where only cgroup2 is mounted our place in it counts, be it the root, whatever
+// hierarchies of v1 the kernel has.
+func TestProbeUnifiedBesideV1(t *testing.T) {
+	files := maps.Clone(unifiedHost)
+	files["proc/self/cgroup"] = "9:name=systemd:/q\n4:memory:/\n0::/\n"
+	files["sys/fs/cgroup/cgroup.controllers"] = "pids\n"
+	files["sys/fs/cgroup/cgroup.procs"] = "1\n"
+	files["sys/fs/cgroup/cgroup.type"] = "domain\n"
+	f, err := Probe(fake(t, files))
+	must(t, err)
+	if f.Path != "/" || !f.Delegated || !f.Nested || !slices.Equal(f.Controllers, []string{"pids"}) {
+		t.Errorf("%+v", f)
 	}
 }
 

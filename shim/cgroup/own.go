@@ -19,5 +19,5 @@ func Own() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the shim's own cgroup: %w", err)
 	}
-	return ownCgroup(members).path, nil
+	return ownCgroup(members, isUnified(mountPoint)).path, nil
 }
