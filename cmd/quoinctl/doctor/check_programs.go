@@ -50,8 +50,8 @@ func daemonFinding(w *world) Finding {
 }
 
 // searchPath is where the daemon finds programs: its own PATH if it can be
-// seen, then, for quoind, its directory and ../libexec/quoin.
-func (w *world) searchPath() []string {
+// seen, then, for quoind, its own directories: that it is in, and ../libexec/quoin.
+func (w *world) searchPath() (all, own []string) {
 	path, self := w.envPath, w.self
 	if w.daemon.pid > 0 {
 		proc := "/proc/" + strconv.Itoa(w.daemon.pid)
@@ -66,14 +66,16 @@ func (w *world) searchPath() []string {
 		}
 	}
 	bin := filepath.Dir(self)
-	return append(filepath.SplitList(path), bin, filepath.Join(filepath.Dir(bin), "libexec", "quoin"))
+	own = []string{bin, filepath.Join(filepath.Dir(bin), "libexec", "quoin")}
+	return append(filepath.SplitList(path), own...), own
 }
 
 // find returns the executables of a name, the one that is used first.
 func (w *world) find(name string) []string {
 	var out []string
 	var seen []os.FileInfo
-	for _, dir := range w.searchPath() {
+	all, _ := w.searchPath()
+	for _, dir := range all {
 		if !filepath.IsAbs(dir) {
 			continue // Go does not execute what such an entry finds
 		}
@@ -170,14 +172,32 @@ func (w *world) runtimeFindings(ctx context.Context, name string, found []string
 	return []Finding{f}
 }
 
+// preferShipped moves the runc that came with quoind before the machine's where
+// quoind does, and says why.
+func (w *world) preferShipped(ctx context.Context, found []string) ([]string, string) {
+	_, own := w.searchPath()
+	for i, file := range found {
+		if i == 0 || filepath.Base(file) != runtimeNames[0] || !slices.Contains(own, filepath.Dir(file)) {
+			continue
+		}
+		prefer, why := runtime.PreferShipped(ctx, w.at(found[0]), w.at(file))
+		if !prefer {
+			break
+		}
+		return slices.Concat([]string{file}, found[:i], found[i+1:]), fmt.Sprintf(", which quoind uses in place of %s: %s", found[0], why)
+	}
+	return found, ""
+}
+
 func (w *world) runtimeFinding(ctx context.Context, found []string) Finding {
+	found, why := w.preferShipped(ctx, found)
 	used := found[0]
 	v, err := runtime.OCIVersion(ctx, w.at(used))
 	if err != nil {
 		return failure("install it anew, or take it out of PATH", "%s does not tell its version: %v", used, w.rootless(err)).
 			with("paths", found)
 	}
-	f := good("%s %s", used, v.Release)
+	f := good("%s %s%s", used, v.Release, why)
 	if why := v.SecurityWarning(); why != "" {
 		fix := "update it to 1.3.6, 1.4.3, 1.5.0 or newer"
 		if len(found) > 1 {

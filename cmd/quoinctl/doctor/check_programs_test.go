@@ -36,13 +36,17 @@ func TestPrograms(t *testing.T) {
 
 		"new":               {id: runc, want: OK, message: "/usr/bin/runc 1.5.2"},
 		"old":               {id: runc, files: file("/usr/bin/runc", prints("runc", "1.1.5+ds1")), want: Warn, message: "known container escapes", fix: "1.3.6"},
-		"old, new after it": {id: runc, files: file("/usr/bin/runc", prints("runc", "1.4.2"), "/usr/local/libexec/quoin/runc", prints("runc", "1.5.2")), want: Warn, fix: "take it out of PATH if /usr/local/libexec/quoin/runc"},
-		"no runc":           {id: runc, files: file("/usr/bin/runc", gone), want: Fail, fix: "make install"},
-		"crun alone":        {id: runc, files: file("/usr/bin/runc", gone, "/usr/bin/crun", prints("crun", "1.20")), want: Warn, fix: "BinaryName"},
-		"rubbish":           {id: runc, files: file("/usr/bin/runc", "#!/bin/sh\necho hello\n"), want: Fail, message: "does not tell its version"},
-		"not executable":    {id: runc, files: file("/usr/bin/runc", "text"), want: Fail, message: "neither"},
-		"crun":              {id: crun, files: file("/usr/bin/crun", prints("crun", "1.8.1")), want: OK, message: "1.8.1"},
-		"youki":             {id: youki, files: file("/usr/local/bin/youki", prints("youki", "0.5.7")), want: OK, message: "0.5.7"},
+		"old, new after it": {id: runc, files: file("/usr/local/bin/runc", prints("runc", "1.4.2")), want: Warn, fix: "take it out of PATH if /usr/bin/runc"},
+		"old, new shipped": {id: runc, files: file("/usr/bin/runc", prints("runc", "1.4.2"), "/usr/local/libexec/quoin/runc", prints("runc", "1.5.2")), want: OK,
+			message: "/usr/local/libexec/quoin/runc 1.5.2, which quoind uses in place of /usr/bin/runc: runc 1.4.2 is older than 1.4.3"},
+		"new, new shipped": {id: runc, files: file("/usr/local/libexec/quoin/runc", prints("runc", "1.5.3")), want: OK, message: "/usr/bin/runc 1.5.2"},
+		"old, old shipped": {id: runc, files: file("/usr/bin/runc", prints("runc", "1.4.2"), "/usr/local/libexec/quoin/runc", prints("runc", "1.4.0")), want: Warn, message: "/usr/bin/runc: runc 1.4.2"},
+		"no runc":          {id: runc, files: file("/usr/bin/runc", gone), want: Fail, fix: "make install"},
+		"crun alone":       {id: runc, files: file("/usr/bin/runc", gone, "/usr/bin/crun", prints("crun", "1.20")), want: Warn, fix: "BinaryName"},
+		"rubbish":          {id: runc, files: file("/usr/bin/runc", "#!/bin/sh\necho hello\n"), want: Fail, message: "does not tell its version"},
+		"not executable":   {id: runc, files: file("/usr/bin/runc", "text"), want: Fail, message: "neither"},
+		"crun":             {id: crun, files: file("/usr/bin/crun", prints("crun", "1.8.1")), want: OK, message: "1.8.1"},
+		"youki":            {id: youki, files: file("/usr/local/bin/youki", prints("youki", "0.5.7")), want: OK, message: "0.5.7"},
 	} {
 		check1(t, name, s)
 	}

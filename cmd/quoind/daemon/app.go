@@ -24,7 +24,8 @@ and overrides the defaults that "quoind config default" prints. It shares no
 directory and no socket with a containerd on the same machine.
 
 The Quoin shim and runc are found in PATH, else beside quoind, else (runc) in
-../libexec/quoin from there.`
+../libexec/quoin from there. A runc in PATH with known container escapes gives
+way to the one that came with quoind.`
 
 // App returns quoind's command line, with its plugins registered. Call it once
 // in a process: the registry of plugins is global to containerd.
@@ -70,7 +71,7 @@ func serve(run cli.ActionFunc) cli.ActionFunc {
 		if err := cmd.Set("config", fmt.Sprintf("/proc/self/fd/%d", file.Fd())); err != nil {
 			return fmt.Errorf("handing the configuration to containerd: %w", err)
 		}
-		if err := extendPath(); err != nil {
+		if err := extendPath(ctx); err != nil {
 			return err
 		}
 		return run(ctx, cmd)

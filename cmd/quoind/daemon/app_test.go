@@ -100,6 +100,46 @@ func TestAppendDirs(t *testing.T) {
 	}
 }
 
+// The machine's runc comes first, unless it is too old and the shipped one is not.
+func TestPreferredDir(t *testing.T) {
+	root := t.TempDir()
+	exe := filepath.Join(root, "q/bin/quoind")
+	libexec := filepath.Join(root, "q/libexec/quoin")
+	runc := func(dir, version string) {
+		t.Helper()
+		dir = filepath.Join(root, dir)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "runc"), []byte("#!/bin/sh\necho runc version "+version+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := func(dirs ...string) string {
+		for i := range dirs {
+			dirs[i] = filepath.Join(root, dirs[i])
+		}
+		return appendDirs(strings.Join(dirs, ":"), exe)
+	}
+	runc("old", "1.1.5")
+	runc("new", "1.6.0")
+	if got := preferredDir(t.Context(), path("old"), exe); got != "" {
+		t.Errorf("none was shipped: %q is preferred", got)
+	}
+	runc("q/libexec/quoin", "1.5.2")
+	for name, tc := range map[string]struct{ path, want string }{
+		"old":          {path("old"), libexec},
+		"empty before": {path("none", "old"), libexec},
+		"new":          {path("new", "old"), ""},
+		"none":         {path(), ""},
+		"first anyway": {libexec + ":" + path("old"), ""},
+	} {
+		if got := preferredDir(t.Context(), tc.path, exe); got != tc.want {
+			t.Errorf("%s: %q is preferred, want %q", name, got, tc.want)
+		}
+	}
+}
+
 func TestAdaptNeedsItsPlugins(t *testing.T) {
 	settings := &srvconfig.Config{Plugins: map[string]any{"x.y.z": map[string]any{}}}
 	err := adapt(nil, settings)
