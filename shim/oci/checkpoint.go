@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,9 +184,22 @@ func (r *Runtime) criuError(err error, work string) error {
 		return err
 	}
 	kept := filepath.Join(r.cfg.Bundle, keptCriuLog)
-	if log := readTail(filepath.Join(work, criuLog), maxCriuLog); len(log) > 0 && os.WriteFile(kept, log, 0o600) == nil {
+	if log := readTail(filepath.Join(work, criuLog), maxCriuLog); len(log) > 0 && keep(kept, log) == nil {
 		first, _, _ := strings.Cut(e.Message, "\n")
 		e.Message = first + " path= " + kept // the runc shim's words
 	}
 	return err
+}
+
+// keep writes a file of the bundle anew, with mode 0600 and through no link.
+func keep(path string, data []byte) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }

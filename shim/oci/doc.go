@@ -25,12 +25,18 @@
 // its other threads, a shim that re-executes itself has to wait for the calls in
 // flight.
 //
-// When the deadline passes, the whole group gets SIGKILL at once: SIGTERM has no
-// meaning to runc or crun other than death, and a runtime that lives on after its
-// error was told would go on changing what the caller is about to clean up. Half
-// a container may be left: the caller follows up with a forced Delete. A runtime
-// that does not die (uninterruptible sleep in the kernel) is left behind, and the
-// call returns all the same.
+// When the deadline passes, the whole group gets SIGTERM, of which runc and crun
+// die, and on which a wrapper may clean up; after Deadlines.Terminate it gets
+// SIGKILL. The call returns after that: a runtime that lived on after its error was
+// told would go on changing what the caller is about to clean up. Half a container
+// may be left: the caller follows up with a forced Delete. A runtime that does not
+// die (uninterruptible sleep in the kernel) is left behind, and the call returns all
+// the same.
+//
+// A runtime that fails, for whatever reason, leaves none of its own processes: its
+// group is killed, and so is what has left the group, which a mark in the
+// environment tells. One that succeeds may leave what it likes: its hooks may have
+// started daemons.
 //
 // Output is captured in sealed memory files: they are bounded, need no
 // goroutine, and a grandchild that keeps one open holds nobody up.

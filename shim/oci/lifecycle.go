@@ -61,7 +61,7 @@ func (r *Runtime) make(ctx context.Context, op, id, pidFile, socket string, stdi
 	limit := r.cfg.Deadlines.Create
 	ctx, cancel := withDeadline(ctx, limit) // for both tries
 	defer cancel()
-	if err := r.lowerKnown(); err != nil {
+	if err := within(ctx, op, r.lowerKnown); err != nil {
 		return 0, err
 	}
 	c := call{op: op, deadline: limit, args: args}

@@ -82,13 +82,13 @@ func (l *callLog) close() {
 
 // readTail reads at most the last limit bytes of a file; nothing on an error.
 func readTail(path string, limit int64) []byte {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
 	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() {
+	if err != nil {
 		return nil
 	}
 	data, err := io.ReadAll(io.NewSectionReader(f, max(0, st.Size()-limit), limit))

@@ -111,7 +111,7 @@ func lowerSpec(path string, l level) (bool, error) {
 }
 
 func readSpec(path string) ([]byte, os.FileInfo, error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, nil, err
 	}

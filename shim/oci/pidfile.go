@@ -45,7 +45,7 @@ func (r *Runtime) readPid(op, path string) (int, error) {
 }
 
 func parsePidFile(path string) (int, error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("it wrote no pid file %s", path)
 	}

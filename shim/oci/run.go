@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"syscall"
 	"time"
@@ -46,8 +45,11 @@ func (r *Runtime) run(ctx context.Context, c call) (_ result, err error) {
 	}
 	defer out.close()
 
-	cmd := r.command(callCtx, c, log, out)
-	err = r.wait(callCtx, cmd)
+	mark := newMark()
+	err = r.wait(callCtx, func() *exec.Cmd { return r.command(c, log, out, mark) })
+	if err != nil {
+		killStrays(mark)
+	}
 	switch {
 	case err == nil:
 		data, err := out.stdout()
@@ -56,14 +58,14 @@ func (r *Runtime) run(ctx context.Context, c call) (_ result, err error) {
 		}
 		return result{stdout: data}, nil
 	case callCtx.Err() != nil:
-		return result{}, overdue(callCtx, c.op, err)
+		return result{}, overdue(callCtx, c.op, time.Since(begun), err)
 	}
 	return result{}, newError(r.cfg.Binary, c.op, log.lastError(), out.stderr(), err)
 }
 
 // command builds the process, which runs in "/": the shim's own working
 // directory may be a bundle that is long gone.
-func (r *Runtime) command(ctx context.Context, c call, log *callLog, out *capture) *exec.Cmd {
+func (r *Runtime) command(c call, log *callLog, out *capture, mark string) *exec.Cmd {
 	var args []string
 	if r.cfg.Root != "" {
 		args = append(args, "--root", r.cfg.Root)
@@ -74,48 +76,13 @@ func (r *Runtime) command(ctx context.Context, c call, log *callLog, out *captur
 	if r.cfg.SystemdCgroup {
 		args = append(args, "--systemd-cgroup")
 	}
-	cmd := exec.CommandContext(ctx, r.cfg.Binary, append(args, c.args...)...)
+	cmd := exec.Command(r.cfg.Binary, append(args, c.args...)...)
 	cmd.Dir = "/"
-	cmd.Env = environ()
+	cmd.Env = append(environ(), mark)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return killGroup(cmd.Process) }
-	cmd.WaitDelay = killGrace
 	out.attach(cmd)
 	return cmd
 }
-
-// wait starts cmd and waits for it, or until ctx has ended and killing did not
-// help. The kernel sends the death signal when the thread that forked ends, not
-// when the process does. Locking the thread for the call would be the usual way
-// out, at the price of threads (each takes some 50 KB that are never given back):
-// but Go ends a thread only when a goroutine ends that has locked it, and in the
-// shim none does.
-func (r *Runtime) wait(ctx context.Context, cmd *exec.Cmd) error {
-	done := make(chan error, 1)
-	go func() {
-		sealDescriptors()
-		err := r.cfg.Children.Start(cmd)
-		if err == nil {
-			err = r.cfg.Children.Wait(cmd)
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	grace := time.NewTimer(2 * killGrace)
-	defer grace.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-grace.C:
-		return errUnkillable
-	}
-}
-
-var errUnkillable = errors.New("the runtime was killed and is still not gone")
 
 // A passed deadline is the cause of a context that ended by a deadline of ours,
 // rather than by one of the caller's.
@@ -127,31 +94,33 @@ func withDeadline(ctx context.Context, limit time.Duration) (context.Context, co
 	return context.WithTimeoutCause(ctx, limit, passed{limit})
 }
 
+// within runs a step of op that looks at files, which may be where a file system
+// does not answer. Overdue, it is left behind.
+func within(ctx context.Context, op string, step func() error) error {
+	begun := time.Now()
+	done := make(chan error, 1)
+	go func() { done <- step() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return overdue(ctx, op, time.Since(begun), nil)
+	}
+}
+
 // overdue is the error of a call that the end of ctx ended.
-func overdue(ctx context.Context, op string, err error) error {
-	how := "was given up by the caller"
+func overdue(ctx context.Context, op string, waited time.Duration, err error) error {
+	waited = waited.Round(time.Millisecond)
+	how := fmt.Sprintf("was given up by the caller after %s", waited)
 	var ours passed
 	switch {
 	case errors.As(context.Cause(ctx), &ours):
-		how = ours.Error()
+		how = ours.Error() + " and was ended"
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		how = "did not finish before the caller's deadline"
+		how = fmt.Sprintf("did not finish before the caller's deadline, within %s, and was ended", waited)
 	}
 	if errors.Is(err, errUnkillable) {
 		how += " (" + err.Error() + ")"
 	}
 	return fmt.Errorf("OCI runtime %s %s: %w", op, how, ctx.Err())
-}
-
-// killGroup ends the runtime and what it has started, save what has left its
-// process group. The group is named by pid, so the leader is first asked, by
-// pidfd, whether it is still ours.
-func killGroup(p *os.Process) error {
-	if err := p.Signal(syscall.Signal(0)); err != nil {
-		return err // os.ErrProcessDone: nothing to kill
-	}
-	if err := syscall.Kill(-p.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return err
-	}
-	return p.Kill()
 }

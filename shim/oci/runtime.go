@@ -81,7 +81,7 @@ func New(cfg Config) (*Runtime, error) {
 	if cfg.Children == nil {
 		cfg.Children = plainChildren{}
 	}
-	cfg.Deadlines = withDefaults(cfg.Deadlines)
+	cfg.Deadlines = cfg.Deadlines.WithDefaults()
 	if cfg.Observe == nil {
 		cfg.Observe = func(string, time.Duration, error) {}
 	}
@@ -94,19 +94,6 @@ func New(cfg Config) (*Runtime, error) {
 
 // Name of the runtime's binary as configured.
 func (r *Runtime) Name() string { return r.cfg.Binary }
-
-func withDefaults(d config.Deadlines) config.Deadlines {
-	def := config.DefaultDeadlines()
-	for _, f := range []struct{ have, def *time.Duration }{
-		{&d.Create, &def.Create}, {&d.Start, &def.Start}, {&d.Exec, &def.Exec}, {&d.Control, &def.Control},
-		{&d.Delete, &def.Delete}, {&d.Checkpoint, &def.Checkpoint},
-	} {
-		if *f.have == 0 {
-			*f.have = *f.def
-		}
-	}
-	return d
-}
 
 // plainChildren is os/exec for a process that reaps no orphans.
 type plainChildren struct{}

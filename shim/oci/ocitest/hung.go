@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ocitest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// HungDir is a directory of a file system that does not answer: a FUSE mount that
+// nobody serves, as NFS looks when its server is gone. Whoever looks for a name in
+// it waits until the test ends. It needs root.
+func HungDir(t testing.TB) string {
+	t.Helper()
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatalf("a file system that hangs: open /dev/fuse: %v", err)
+	}
+	dir, err := os.MkdirTemp("", "hung")
+	if err == nil {
+		err = unix.Mount("hung", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
+	}
+	if err != nil {
+		unix.Close(fd)
+		t.Fatalf("a file system that hangs: %v", err)
+	}
+	t.Cleanup(func() {
+		unix.Close(fd) // whoever waits gets an error
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Clean(dir)
+}
