@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // maxConfig bounds config.json in bytes. The largest seen in practice (seccomp
@@ -118,9 +119,19 @@ func parseFacets(data []byte) (Facets, error) {
 	return f, nil
 }
 
-// readBounded reads a regular file of at most limit bytes.
+// readBounded reads a regular file of at most limit bytes. It follows no link in
+// the file's place: nothing in a bundle is one.
 func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	data, err := readFile(path, unix.O_NOFOLLOW, limit)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%s is a symbolic link: %w", path, errdefs.ErrInvalidArgument)
+	}
+	return data, err
+}
+
+func readFile(path string, flags int, limit int64) ([]byte, error) {
+	// O_NONBLOCK: a FIFO in the file's place must not hold the reader.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 const fullConfig = `{
@@ -67,6 +69,13 @@ func TestFacetsRefuses(t *testing.T) {
 		"cwd around":      {`{"process":{"cwd":"/tmp/../proc/thread-self/fd/8/../../../etc"}}`, "process.cwd"},
 		"cwd of cwd":      {`{"process":{"cwd":"/proc/1/cwd"}}`, "process.cwd"},
 		"cwd of a thread": {`{"process":{"cwd":"/proc/1/task/1/fd/3"}}`, "process.cwd"},
+		"cwd of root":     {`{"process":{"cwd":"/proc/1/root/etc"}}`, "process.cwd"},
+		"cwd in /dev":     {`{"process":{"cwd":"/dev/fd/9"}}`, "process.cwd"},
+		"cwd by stdin":    {`{"process":{"cwd":"/dev/../dev/stdin/.."}}`, "process.cwd"},
+		"cwd relative":    {`{"process":{"cwd":"proc/self/fd/7"}}`, "not an absolute path"},
+		"cwd above":       {`{"process":{"cwd":"../../etc"}}`, "not an absolute path"},
+		"cwd dot":         {`{"process":{"cwd":"."}}`, "not an absolute path"},
+		"additional gid":  {`{"process":{"user":{"additionalGids":[5,4294967296]}}}`, "process.user.additionalGids[1] 4294967296"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBundle(t)
@@ -94,6 +103,28 @@ func TestFacetsFile(t *testing.T) {
 	}
 	if _, err := b.Facets(); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("config.json is a directory: %v", err)
+	}
+	if err := os.Remove(b.ConfigPath()); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(elsewhere, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, b.ConfigPath()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Facets(); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("config.json is a link: %v", err)
+	}
+	if err := os.Remove(b.ConfigPath()); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(b.ConfigPath(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Facets(); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("config.json is a FIFO: %v", err)
 	}
 	if err := os.Remove(b.ConfigPath()); err != nil {
 		t.Fatal(err)

@@ -71,7 +71,7 @@ func fromRuntimeOptions(path string, body []byte) (Options, error) {
 	if !filepath.IsAbs(path) {
 		return Options{}, fmt.Errorf("runtime options: config path %q is not absolute: %w", path, errdefs.ErrInvalidArgument)
 	}
-	data, err := readBounded(path, maxOptions)
+	data, err := readFile(path, 0, maxOptions)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Options{}, fmt.Errorf("runtime options: config path %s does not exist: %w", path, errdefs.ErrNotFound)
 	}
