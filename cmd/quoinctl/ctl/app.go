@@ -20,8 +20,8 @@ const description = `
 quoinctl has all of ctr's commands. What differs is defaults: it talks to
 quoind's socket (--address, or CONTAINERD_ADDRESS) and creates containers with
 Quoin's runtime (--runtime). ctr's options --runc-binary, --runc-root and
---runc-systemd-cgroup work for that runtime as they do for runc's. And "quoinctl
-doctor" says what is wrong with this node.`
+--runc-systemd-cgroup work for that runtime as they do for runc's. "quoinctl doctor"
+says what is wrong with this node, and "quoinctl shims" looks at its shims.`
 
 // App returns quoinctl's command line. ctr's commands are variables of its
 // packages, so call it once in a process.
@@ -38,7 +38,7 @@ func App() *cli.Command {
 	wrap(root, []string{"run"}, runWithRuncOptions)
 	wrap(root, []string{"containers", "create"}, createWithRuncOptions)
 	find(root, "shim").Before = findShim
-	root.Commands = append(root.Commands, doctor.Command())
+	root.Commands = append(root.Commands, doctor.Command(), shimsCommand())
 	return root
 }
 
