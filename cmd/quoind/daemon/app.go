@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/containerd/containerd/v2/cmd/containerd/command"
 	ctrdversion "github.com/containerd/containerd/v2/version"
@@ -58,6 +59,9 @@ func serve(run cli.ActionFunc) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
 		if cmd.Args().Present() {
 			return run(ctx, cmd) // an unknown command: it shows the help
+		}
+		if os.Getpid() == 1 {
+			return beInit(ctx)
 		}
 		settings, err := resolve(ctx, requestOf(cmd))
 		if err != nil {
