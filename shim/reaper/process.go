@@ -63,16 +63,22 @@ func (p *Process) Signal(sig unix.Signal) error {
 
 // Claim takes the process pid, a child of this one that may be dead already,
 // and calls exited once, from a goroutine of its own, when it has ended and has
-// been reaped.
+// been reaped. One that was claimed before, and not reaped since, is
+// errdefs.ErrAlreadyExists: whoever named it lies.
 func (f *Flight) Claim(pid int, exited func(Exit)) (*Process, error) {
 	f.r.own(pid)
 	p, err := openProcess(pid)
+	if err == nil && !f.r.keep(p) {
+		p.file.Close()
+		err = fmt.Errorf("process %d belongs to another container: %w", pid, errdefs.ErrAlreadyExists)
+	}
 	if err != nil {
 		f.r.disown(pid, false)
 		return nil, err
 	}
 	go func() {
 		e := p.wait()
+		f.r.letGo(p)
 		f.r.disown(pid, true)
 		exited(e)
 	}()

@@ -30,6 +30,7 @@ type Stats struct {
 type Reaper struct {
 	mu        sync.Mutex
 	owned     map[int]int                  // pid → owners, guarded by mu
+	claimed   map[int]*Process             // guarded by mu
 	flights   map[*Flight]struct{}         // guarded by mu
 	strangers map[int]map[*Flight]struct{} // dead stranger → flights it has to outlast, guarded by mu
 	stats     Stats                        // guarded by mu
@@ -47,6 +48,7 @@ func New() (*Reaper, error) {
 	}
 	r := &Reaper{
 		owned:     make(map[int]int),
+		claimed:   make(map[int]*Process),
 		flights:   make(map[*Flight]struct{}),
 		strangers: make(map[int]map[*Flight]struct{}),
 		poke:      make(chan struct{}, 1),
