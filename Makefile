@@ -39,17 +39,17 @@ FUZZTIME ?= 5s
 BENCHFLAGS ?=
 # The beds of test-vm: v2 (systemd, pure cgroup v2), hybrid (cgroup v1 beside
 # it), bare (no systemd).
-BED      ?= v2
+BED      ?= v2 hybrid bare
 
 # What the test runner and the fuzzer's driver read.
-export GO PACKAGES INTEGRATION_PACKAGES RUN FUZZTIME
+export GO PACKAGES INTEGRATION_PACKAGES RUN FUZZTIME BED
 export QUOIN_BIN   := $(CURDIR)/$(BIN)
 export QUOIN_STOCK := $(CURDIR)/$(STOCK)
 export TOOLS_DIR   := $(CURDIR)/$(TOOLS)
 export OUT_DIR     := $(CURDIR)/$(OUT)
 
 .ONESHELL:
-.PHONY: all build stock stock-containerd demo test test-unit test-integration test-kubelet lint bench fuzz \
+.PHONY: all build stock stock-containerd demo test test-unit test-integration test-vm test-all test-kubelet lint bench fuzz \
         setup install uninstall clean help FORCE
 
 all: build ## build everything into bin/ (the default)
@@ -153,10 +153,15 @@ test-integration: setup ## only the integration suite
 	@$(MAKE) build stock $(TOOLS)/gotestsum
 	integration/suite.sh integration
 
-test-vm: ## tests in a virtual machine with systemd (BED="v2 hybrid bare"; RUN as above)
+test-vm: ## tests in virtual machines, most with systemd (BED="v2 hybrid bare"; RUN as above)
+	@integration/setup.sh vm
+	$(MAKE) build stock-containerd $(TOOLS)/gotestsum
+	integration/suite.sh vm
+
+test-all: setup ## test and test-vm, with one line of totals at the end
 	@integration/setup.sh vm
 	$(MAKE) build stock $(TOOLS)/gotestsum
-	integration/vm/suite.sh $(BED)
+	integration/suite.sh unit integration vm
 
 # Apart from the other tests for what the kubelet takes to build.
 test-kubelet: setup ## a real kubelet with its cgroup driver set wrong: natively, then under systemd
@@ -167,7 +172,7 @@ test-kubelet: setup ## a real kubelet with its cgroup driver set wrong: natively
 	ln -f $(STOCK)/{containerd,ctr} $(KUBELET_DIR)/stock/
 	export QUOIN_BIN=$(CURDIR)/$(KUBELET_DIR)
 	$(GO) test -tags kubelet -count=1 -timeout 15m -v ./integration/kubelet
-	RUN='^TestKubelet$$' integration/vm/suite.sh v2
+	RUN='^TestKubelet$$' BED=v2 VM_TAGS=vm,kubelet integration/suite.sh vm
 
 lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, and the direction of imports
 	@integration/lint.sh

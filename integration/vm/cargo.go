@@ -22,9 +22,9 @@ const (
 	module = "github.com/quoin-io/quoin"
 )
 
-// makeCargo makes the disk that carries the plan, the tests and the product,
-// and returns its path.
-func (s settings) makeCargo(ctx context.Context, dir string, plan wire.Plan) (string, error) {
+// makeCargo makes the disk that carries the plans, the tests and the product to
+// every machine, and returns its path.
+func (s settings) makeCargo(ctx context.Context, dir string, plans []wire.Plan) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, buildDeadline)
 	defer cancel()
 	stage := filepath.Join(dir, "cargo")
@@ -33,19 +33,26 @@ func (s settings) makeCargo(ctx context.Context, dir string, plan wire.Plan) (st
 			return "", fmt.Errorf("lay out the cargo: %w", err)
 		}
 	}
-	text, err := json.MarshalIndent(plan, "", "  ")
-	if err != nil {
-		return "", fmt.Errorf("encode the plan: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(stage, wire.PlanName), text, 0o644); err != nil {
-		return "", fmt.Errorf("write the plan: %w", err)
-	}
 	if err := s.build(ctx, "build", filepath.Join(stage, "guest"), "integration/vm/guest"); err != nil {
 		return "", err
 	}
-	for _, r := range beds[s.bed].runs {
-		if err := s.build(ctx, "test", filepath.Join(stage, "tests", r.binary()), r.pkg); err != nil {
-			return "", err
+	built := map[string]bool{}
+	for _, plan := range plans {
+		text, err := json.MarshalIndent(plan, "", "  ")
+		if err != nil {
+			return "", fmt.Errorf("encode the plan: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(stage, wire.PlanName(plan.Bed)), text, 0o644); err != nil {
+			return "", fmt.Errorf("write the plan: %w", err)
+		}
+		for _, r := range beds[plan.Bed].runs {
+			if built[r.pkg] {
+				continue
+			}
+			built[r.pkg] = true
+			if err := s.build(ctx, "test", filepath.Join(stage, "tests", r.binary()), r.pkg); err != nil {
+				return "", err
+			}
 		}
 	}
 	for from, to := range map[string]string{
@@ -62,7 +69,7 @@ func (s settings) makeCargo(ctx context.Context, dir string, plan wire.Plan) (st
 // build builds a program or a package's tests, static, for whatever C library
 // the machine has.
 func (s settings) build(ctx context.Context, what, out, pkg string) error {
-	args := []string{what, "-trimpath", "-buildvcs=false", "-tags", "vm", "-ldflags", "-s -w", "-o", out}
+	args := []string{what, "-trimpath", "-buildvcs=false", "-tags", s.tags, "-ldflags", "-s -w", "-o", out}
 	if what == "test" {
 		args = append(args, "-c")
 	}

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/quoin-io/quoin/integration/vm/wire"
 )
 
 // endPatience is how long the machine may take to be off after its last frame.
@@ -23,14 +25,14 @@ const endPatience = time.Minute
 type machine struct {
 	cmd     *exec.Cmd
 	console string
-	stderr  bytes.Buffer
+	stderr  bytes.Buffer // complete when it has ended
 	frames  *net.UnixListener
 	exited  chan error // receives how it ended, once
 }
 
-// start boots the machine. The root's image is not written to: the machine's
-// writes go to a scratch file in dir, which qemu makes.
-func (s settings) start(ctx context.Context, dir string, root image, cargo string) (*machine, error) {
+// start boots a machine into a bed. The root's image is not written to: the
+// machine's writes go to a scratch file in dir, which qemu makes.
+func (s settings) start(ctx context.Context, dir, bed string, root image, cargo string) (*machine, error) {
 	m := &machine{console: filepath.Join(dir, "console"), exited: make(chan error, 1)}
 	socket := filepath.Join(dir, "frames")
 	var err error
@@ -44,7 +46,7 @@ func (s settings) start(ctx context.Context, dir string, root image, cargo strin
 		"-m", strconv.Itoa(s.memory), "-smp", strconv.Itoa(s.processors),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none",
 		"-serial", "file:"+m.console,
-		"-kernel", root.kernel(), "-initrd", root.initrd(), "-append", s.kernelLine(),
+		"-kernel", root.kernel(), "-initrd", root.initrd(), "-append", kernelLine(bed),
 		"-drive", "file="+root.root()+",if=virtio,format=raw,snapshot=on,cache=unsafe",
 		"-drive", "file="+cargo+",if=virtio,format=raw,readonly=on",
 		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
@@ -65,9 +67,9 @@ func (s settings) start(ctx context.Context, dir string, root image, cargo strin
 	return m, nil
 }
 
-func (s settings) kernelLine() string {
-	return strings.Join(strings.Fields("root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off net.ifnames=0 "+
-		"systemd.show_status=0 systemd.hostname=quoin-vm hugepages=16 "+beds[s.bed].kernel), " ")
+func kernelLine(bed string) string {
+	return strings.Join(strings.Fields(wire.BedArgument+bed+" root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off net.ifnames=0 "+
+		"systemd.show_status=0 systemd.hostname=quoin-vm hugepages=16 "+beds[bed].kernel), " ")
 }
 
 // end waits until the machine is off and ends it if that takes too long.
@@ -76,7 +78,7 @@ func (m *machine) end() error {
 	select {
 	case err := <-m.exited:
 		if err != nil {
-			return fmt.Errorf("the machine: %w\n%s", err, m.stderr.Bytes())
+			return fmt.Errorf("the machine: %w", err)
 		}
 		return nil
 	case <-time.After(endPatience):

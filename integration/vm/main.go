@@ -11,35 +11,47 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/quoin-io/quoin/integration/vm/wire"
 )
 
 // settings are what the command line says.
 type settings struct {
-	bed, filter string
-	repository  string
-	bin, cache  string
-	goCommand   string
-	memory      int // MiB
-	processors  int
-	boot        time.Duration
-	out         io.Writer // of test2json's output
+	beds, filter string
+	tags         string // of the tests
+	repository   string
+	bin, cache   string
+	goCommand    string
+	atOnce       int // beds
+	memory       int // MiB
+	processors   int
+	boot, limit  time.Duration
+	out          io.Writer // of test2json's output
 }
 
 func main() {
 	s := settings{goCommand: envOr("GO", "go"), out: os.Stdout}
-	flag.StringVar(&s.bed, "bed", "v2", "the bed to run: "+bedNames())
+	flag.StringVar(&s.beds, "beds", "v2 hybrid bare", "the beds to run: "+bedNames())
 	flag.StringVar(&s.filter, "run", "", "run only tests whose names match this pattern")
+	flag.StringVar(&s.tags, "tags", "vm", "build the tests with these tags")
 	flag.StringVar(&s.repository, "C", ".", "the repository's directory")
 	flag.StringVar(&s.bin, "bin", envOr("QUOIN_BIN", "bin"), "the directory of the product's binaries")
 	flag.StringVar(&s.cache, "cache", filepath.Join("_cache", "vm"), "the directory for what is made once")
-	flag.IntVar(&s.memory, "memory", 3072, "the machine's memory in MiB")
-	flag.IntVar(&s.processors, "processors", 2, "the machine's processors")
-	flag.DurationVar(&s.boot, "boot", 5*time.Minute, "how long the machine may take to boot")
+	flag.IntVar(&s.atOnce, "at-once", 2, "how many beds run at the same time")
+	flag.IntVar(&s.memory, "memory", 3072, "a machine's memory in MiB")
+	flag.IntVar(&s.processors, "processors", 2, "a machine's processors")
+	flag.DurationVar(&s.boot, "boot", 5*time.Minute, "how long a machine may take to boot")
+	flag.DurationVar(&s.limit, "limit", 40*time.Minute, "how long all of it may take")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("the beds did not end within %v", s.limit))
+	defer cancel()
 	failed, err := s.work(ctx)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "vm: %v\n", err)
@@ -56,37 +68,43 @@ func envOr(name, fallback string) string {
 	return fallback
 }
 
-// work runs one bed and says whether a test failed.
+// work prepares what the beds share, runs them and says whether a test failed.
 func (s settings) work(ctx context.Context) (failed bool, retErr error) {
-	plan, err := planFor(s.bed, s.filter)
-	if err != nil {
-		return false, err
-	}
-	root, err := rootImage(ctx, s.repository, s.cache)
-	if err != nil {
-		return false, err
+	names := strings.Fields(s.beds)
+	plans := make([]wire.Plan, len(names))
+	for i, name := range names {
+		var err error
+		if plans[i], err = s.planFor(name); err != nil {
+			return false, err
+		}
 	}
 	dir, err := os.MkdirTemp("", "quoin-vm-")
 	if err != nil {
 		return false, fmt.Errorf("make a directory for this run: %w", err)
 	}
 	defer func() { retErr = errors.Join(retErr, os.RemoveAll(dir)) }()
-	begun := time.Now()
-	cargo, err := s.makeCargo(ctx, dir, plan)
+	root, cargo, err := s.prepare(ctx, dir, plans)
 	if err != nil {
 		return false, err
 	}
-	note("built the tests and their disk in %v", time.Since(begun).Round(time.Second))
-	m, err := s.start(ctx, dir, root, cargo)
-	if err != nil {
-		return false, err
-	}
-	failed, err = s.follow(m, plan)
-	if err := errors.Join(err, m.end()); err != nil {
-		fmt.Fprintf(os.Stderr, "--- the end of the machine's console\n%s\n---\n", m.consoleTail(80))
-		return true, err
-	}
-	return failed, nil
+	return s.runBeds(ctx, dir, root, cargo, plans)
+}
+
+// prepare makes the disks: the root, if it is not in the cache, takes as long to
+// download as the tests to build.
+func (s settings) prepare(ctx context.Context, dir string, plans []wire.Plan) (root image, cargo string, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		root, err = rootImage(ctx, s.repository, s.cache)
+		return err
+	})
+	group.Go(func() (err error) {
+		begun := time.Now()
+		cargo, err = s.makeCargo(ctx, dir, plans)
+		note("built the tests and their disk in %v", time.Since(begun).Round(time.Second))
+		return err
+	})
+	return root, cargo, group.Wait()
 }
 
 // note says on standard error what goes on.

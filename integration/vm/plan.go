@@ -26,7 +26,6 @@ type run struct {
 	pkg string
 	// only and skip are patterns of test names; "" means none.
 	only, skip string
-	env        []string
 	limit      time.Duration
 }
 
@@ -61,8 +60,8 @@ func bedNames() string { return strings.Join(slices.Sorted(maps.Keys(beds)), ", 
 // binary is the file name of a package's test binary.
 func (r run) binary() string { return strings.ReplaceAll(r.pkg, "/", "-") + ".test" }
 
-// planFor makes the guest's plan; filter replaces the bed's choice of tests.
-func planFor(name, filter string) (wire.Plan, error) {
+// planFor makes the guest's plan; a filter replaces the bed's choice of tests.
+func (s settings) planFor(name string) (wire.Plan, error) {
 	b, ok := beds[name]
 	if !ok {
 		return wire.Plan{}, fmt.Errorf("no bed %q: use one of %s", name, bedNames())
@@ -71,8 +70,8 @@ func planFor(name, filter string) (wire.Plan, error) {
 	for _, r := range b.runs {
 		args := []string{"-test.v=test2json", "-test.timeout=" + (r.limit - time.Minute).String()}
 		only := r.only
-		if filter != "" {
-			only = filter
+		if s.filter != "" {
+			only = s.filter
 		}
 		if only != "" {
 			args = append(args, "-test.run="+only)
@@ -84,7 +83,6 @@ func planFor(name, filter string) (wire.Plan, error) {
 			Package: "vm/" + name + "/" + path.Base(r.pkg),
 			Binary:  r.binary(),
 			Args:    args,
-			Env:     r.env,
 			Seconds: int(r.limit.Seconds()),
 		})
 	}

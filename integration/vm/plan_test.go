@@ -9,11 +9,11 @@ import (
 )
 
 func TestPlanFor(t *testing.T) {
-	if _, err := planFor("v3", ""); err == nil || !strings.Contains(err.Error(), "bare, hybrid, v2") {
+	if _, err := (settings{}).planFor("v3"); err == nil || !strings.Contains(err.Error(), "bare, hybrid, v2") {
 		t.Errorf("no such bed: %v", err)
 	}
 	for name := range beds {
-		plan, err := planFor(name, "")
+		plan, err := settings{}.planFor(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -26,7 +26,7 @@ func TestPlanFor(t *testing.T) {
 			}
 		}
 	}
-	plan, err := planFor("hybrid", "TestX")
+	plan, err := settings{filter: "TestX"}.planFor("hybrid")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,35 +18,28 @@ import (
 // slack is what the guest may be late by: it ends a run itself.
 const slack = time.Minute
 
-// follow turns the machine's frames into test2json's output until the last one
-// came. Each frame has its deadline; when it does not come, or the machine
-// ends, the machine is killed and the run that was under way has failed.
-func (s settings) follow(m *machine, plan wire.Plan) (failed bool, retErr error) {
-	begun := time.Now()
-	session := &session{plan: plan, goCommand: s.goCommand, out: s.out}
-	defer func() {
-		if retErr != nil {
-			m.kill()
-			retErr = errors.Join(retErr, session.breakOff(retErr))
-		}
-	}()
+// follow tells the session the machine's frames until the last one came. Each
+// frame has its deadline; it is an error when it does not come, or when the
+// machine ends before.
+func (s settings) follow(m *machine, session *session) error {
+	begun, plan := time.Now(), session.plan
 	if err := m.frames.SetDeadline(begun.Add(s.boot)); err != nil {
-		return true, err
+		return err
 	}
 	conn, err := m.frames.AcceptUnix()
 	if err != nil {
-		return true, fmt.Errorf("the machine did not start: %w\n%s", err, m.stderr.Bytes())
+		return fmt.Errorf("the machine did not start: %w", err)
 	}
 	defer conn.Close()
 	frames := json.NewDecoder(conn)
 	deadline := begun.Add(s.boot)
 	for {
 		if err := conn.SetReadDeadline(deadline); err != nil {
-			return true, err
+			return err
 		}
 		var f wire.Frame
 		if err := frames.Decode(&f); err != nil {
-			return true, brokenOff(err)
+			return brokenOff(err)
 		}
 		switch f.Kind {
 		case wire.Up:
@@ -54,17 +47,17 @@ func (s settings) follow(m *machine, plan wire.Plan) (failed bool, retErr error)
 			deadline = time.Now().Add(slack)
 		case wire.Begin:
 			if f.Index < 0 || f.Index >= len(plan.Runs) {
-				return true, fmt.Errorf("the guest began run %d of %d", f.Index, len(plan.Runs))
+				return fmt.Errorf("the guest began run %d of %d", f.Index, len(plan.Runs))
 			}
 			deadline = time.Now().Add(time.Duration(plan.Runs[f.Index].Seconds)*time.Second + slack)
 		case wire.End:
 			deadline = time.Now().Add(slack)
 		case wire.Done:
 			note("the bed %s was done after %v", plan.Bed, time.Since(begun).Round(time.Second))
-			return session.failed, nil
+			return nil
 		}
 		if err := session.frame(f); err != nil {
-			return true, err
+			return err
 		}
 	}
 }
@@ -144,5 +137,13 @@ func (s *session) end(code int, why string) error {
 	return nil
 }
 
-// breakOff ends the run under way, if there is one, as failed.
-func (s *session) breakOff(why error) error { return s.end(1, why.Error()) }
+// breakOff ends the run under way as failed. Between runs it is the bed itself
+// that has: a machine that does not boot is counted, too.
+func (s *session) breakOff(why error) error {
+	if s.cmd == nil {
+		if err := s.begin(wire.Run{Package: "vm/" + s.plan.Bed}); err != nil {
+			return err
+		}
+	}
+	return s.end(1, why.Error())
+}

@@ -37,7 +37,15 @@ func work() error {
 		return fmt.Errorf("read the kernel's version: %w", err)
 	}
 	r.send(wire.Frame{Kind: wire.Up, Text: string(kernel)})
-	plan, err := wire.ReadPlan(filepath.Join(wire.CargoDir, wire.PlanName))
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return fmt.Errorf("read the kernel's command line: %w", err)
+	}
+	bed, err := wire.Bed(string(line))
+	if err != nil {
+		return err
+	}
+	plan, err := wire.ReadPlan(filepath.Join(wire.CargoDir, wire.PlanName(bed)))
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,6 @@ func execute(bed string, run wire.Run, out io.Writer) (int, string) {
 		"QUOIN_BIN="+filepath.Join(wire.CargoDir, "bin"),
 		"QUOIN_STOCK="+filepath.Join(wire.CargoDir, "bin", "stock"),
 		"HOME=/root")
-	cmd.Env = append(cmd.Env, run.Env...)
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {

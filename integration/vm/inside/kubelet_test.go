@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build vm
+//go:build vm && kubelet
 
 package inside
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,10 +24,6 @@ const kubeletUnit = "kubelet.service"
 // TestKubelet: a kubelet whose file says cgroupfs, on a node of systemd's, runs
 // a pod by the driver that quoind tells it, and the pod stays.
 func TestKubelet(t *testing.T) {
-	binary := filepath.Join(os.Getenv("QUOIN_BIN"), "kubelet")
-	if _, err := os.Stat(binary); errors.Is(err, fs.ErrNotExist) {
-		t.Skip("the kubelet is not aboard: `make test-kubelet` builds it and takes it along")
-	}
 	logOnFailure(t)
 	k := &kubelet.Kubelet{
 		Settings: kubelet.Settings{
@@ -43,7 +37,7 @@ func TestKubelet(t *testing.T) {
 		Running:  kubeletRuns,
 		Patience: 5 * time.Minute,
 	}
-	startKubelet(t, k, binary)
+	startKubelet(t, k)
 	if err := k.AddPod(); err != nil {
 		t.Fatal(err)
 	}
@@ -87,12 +81,14 @@ func checkPodLimits(t *testing.T, pod *kubelet.Pod, slice, dir string) {
 
 // startKubelet runs the kubelet as a unit until the test's end, and then
 // removes what it leaves: mounts and the slices of the classes of pods.
-func startKubelet(t *testing.T, k *kubelet.Kubelet, binary string) {
+func startKubelet(t *testing.T, k *kubelet.Kubelet) {
 	t.Helper()
 	args, err := k.Write()
 	if err != nil {
 		t.Fatal(err)
 	}
+	// `make test-kubelet` takes it along.
+	binary := filepath.Join(os.Getenv("QUOIN_BIN"), "kubelet")
 	run := append([]string{"systemd-run", "--quiet", "--unit=" + kubeletUnit, "--service-type=exec", binary}, args...)
 	if err := command(t.Context(), run...); err != nil {
 		t.Fatalf("start the kubelet: %v", err)

@@ -7,18 +7,32 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 const (
 	// CargoDir is where the guest finds what the host sent: the plan, the test
 	// binaries and the product.
 	CargoDir = "/opt/quoin"
-	// PlanName is the plan's file in the cargo.
-	PlanName = "plan.json"
+	// BedArgument is what precedes the bed's name on the kernel's command line.
+	BedArgument = "quoin.bed="
 	// Port is the pattern of the virtio port that carries the frames: the only
 	// one of the machine, whose first number depends on its other devices.
 	Port = "/dev/vport*p1"
 )
+
+// PlanName is the file in the cargo with the plan of a bed.
+func PlanName(bed string) string { return "plan-" + bed + ".json" }
+
+// Bed returns the bed's name that a kernel's command line carries.
+func Bed(commandLine string) (string, error) {
+	for _, argument := range strings.Fields(commandLine) {
+		if bed, ok := strings.CutPrefix(argument, BedArgument); ok && bed != "" {
+			return bed, nil
+		}
+	}
+	return "", fmt.Errorf("the kernel's command line names no bed (%sNAME): %s", BedArgument, commandLine)
+}
 
 // Plan says what the guest has to run.
 type Plan struct {
@@ -36,8 +50,6 @@ type Run struct {
 	Binary string `json:"binary"`
 	// Args are for the binary.
 	Args []string `json:"args"`
-	// Env are added to the environment.
-	Env []string `json:"env,omitempty"`
 	// Seconds bound the run; the binary is killed after them.
 	Seconds int `json:"seconds"`
 }

@@ -39,12 +39,25 @@ func TestFramesAreLines(t *testing.T) {
 	}
 }
 
+func TestBed(t *testing.T) {
+	for line, want := range map[string]string{
+		"quoin.bed=v2 root=/dev/vda quiet\n": "v2",
+		"root=/dev/vda quoin.bed=bare":       "bare",
+		"root=/dev/vda quoin.bed= quiet":     "",
+		"xquoin.bed=v2":                      "",
+	} {
+		if got, err := Bed(line); got != want || (err != nil) != (want == "") {
+			t.Errorf("%q: %q, %v; want %q", line, got, err, want)
+		}
+	}
+}
+
 func TestReadPlan(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := ReadPlan(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing plan: %v", err)
 	}
-	path := filepath.Join(dir, PlanName)
+	path := filepath.Join(dir, PlanName("v2"))
 	for text, want := range map[string]string{`{`: path, `{"bed":"v2","runs":[{"binary":"a"}]}`: ""} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
