@@ -5,13 +5,19 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/runtime"
+	"github.com/containerd/containerd/v2/plugins"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
-	metrics "github.com/docker/go-metrics"
+	gometrics "github.com/docker/go-metrics"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/plugins/runtime/metrics"
 	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
@@ -24,21 +30,61 @@ const (
 	ID = "quoin"
 )
 
+// Config is the section [plugins.'io.quoin.runtime.v1.quoin'].
+type Config struct {
+	// PerShimMetrics adds metrics of each shim, labelled with its containerd
+	// namespace and id, to those of all together. Ids come and go, so they are off
+	// by default: each pod that ever ran would be a set of series.
+	PerShimMetrics bool `toml:"per_shim_metrics"`
+	// ShimTimeout is how long a scrape waits for shims, as time.ParseDuration
+	// reads it. Of one that does not answer, the last answer is served.
+	ShimTimeout string `toml:"shim_timeout"`
+}
+
+func defaultConfig() *Config { return &Config{ShimTimeout: "1s"} }
+
+// owner is the plugin's instance, which decorated runtimes use.
+type owner struct {
+	counters *counters
+	shims    *metrics.Collector
+}
+
 // Register adds the plugin that owns the counters. Disabling it (by its URI,
 // "io.quoin.runtime.v1.quoin") leaves containerd's task runtime undecorated.
 func Register() {
 	registry.Register(&plugin.Registration{
-		Type: Type,
-		ID:   ID,
+		Type:   Type,
+		ID:     ID,
+		Config: defaultConfig(),
 		InitFn: func(ic *plugin.InitContext) (any, error) {
 			ic.Meta.Exports["runtime-type"] = config.RuntimeType
 			ic.Meta.Exports["version"] = config.Version
-			namespace := metrics.NewNamespace("quoin", "runtime", nil)
-			counters := newCounters(namespace)
-			metrics.Register(namespace)
-			return counters, nil
+			return newOwner(ic)
 		},
 	})
+}
+
+func newOwner(ic *plugin.InitContext) (*owner, error) {
+	cfg := ic.Config.(*Config)
+	patience, err := time.ParseDuration(cfg.ShimTimeout)
+	if err != nil || patience <= 0 {
+		return nil, fmt.Errorf("shim_timeout %q is no positive duration, such as \"1s\": %w", cfg.ShimTimeout, errdefs.ErrInvalidArgument)
+	}
+	namespace := gometrics.NewNamespace("quoin", "runtime", nil)
+	o := &owner{
+		counters: newCounters(namespace),
+		shims: metrics.New(metrics.Options{
+			// The plugin's own directory is beside that of the task runtime.
+			State:    filepath.Dir(ic.Properties[plugins.PropertyStateDir]),
+			Patience: patience,
+			PerShim:  cfg.PerShimMetrics,
+		}),
+	}
+	gometrics.Register(namespace)
+	if err := prometheus.Register(o.shims); err != nil {
+		return nil, fmt.Errorf("register the metrics of shims: %w", err)
+	}
+	return o, nil
 }
 
 // Decorate makes the registration of containerd's task runtime
@@ -62,7 +108,7 @@ func Decorate(r *plugin.Registration) {
 		if !ok {
 			return nil, fmt.Errorf("decorating the task runtime: %T is no platform runtime", instance)
 		}
-		return newRuntime(tasks, found.(*counters), nodeOf(ic)), nil
+		return newRuntime(tasks, found.(*owner), nodeOf(ic)), nil
 	}
 }
 

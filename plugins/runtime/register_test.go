@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +19,9 @@ import (
 // start initializes one registration beside those that are in set.
 func start(t *testing.T, r plugin.Registration, set *plugin.Set) *plugin.Plugin {
 	t.Helper()
-	p := r.Init(plugin.NewContext(t.Context(), set, nil))
+	ic := plugin.NewContext(t.Context(), set, nil)
+	ic.Config = r.Config
+	p := r.Init(ic)
 	if err := set.Add(p); err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +78,18 @@ func TestDecorate(t *testing.T) {
 	decorated, ok := instance.(*Runtime)
 	if !ok || decorated.PlatformRuntime != inner {
 		t.Errorf("instance %T, want the decorated task runtime", instance)
+	}
+}
+
+func TestBadShimTimeout(t *testing.T) {
+	freshMetrics(t)
+	for _, text := range []string{"", "1", "-1s", "0s"} {
+		r := registered(t)
+		ic := plugin.NewContext(t.Context(), plugin.NewPluginSet(), nil)
+		ic.Config = &Config{ShimTimeout: text}
+		if err := r.Init(ic).Err(); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "shim_timeout") {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
 

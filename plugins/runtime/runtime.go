@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 
+	"github.com/quoin-io/quoin/plugins/runtime/metrics"
 	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
@@ -23,6 +24,7 @@ const unknownType = "unknown"
 type Runtime struct {
 	runtime.PlatformRuntime
 	counters *counters
+	shims    *metrics.Collector
 	node     *cgroup.Node // nil when nobody decided on a driver
 	// types remembers the runtime type of each task, since a deletion does
 	// not say it: taskKey to string.
@@ -33,8 +35,8 @@ type taskKey struct{ namespace, id string }
 
 var _ runtime.PlatformRuntime = (*Runtime)(nil)
 
-func newRuntime(inner runtime.PlatformRuntime, counters *counters, node *cgroup.Node) *Runtime {
-	return &Runtime{PlatformRuntime: inner, counters: counters, node: node}
+func newRuntime(inner runtime.PlatformRuntime, o *owner, node *cgroup.Node) *Runtime {
+	return &Runtime{PlatformRuntime: inner, counters: o.counters, shims: o.shims, node: node}
 }
 
 // Create creates a task through the runtime that opts names.
@@ -65,12 +67,15 @@ func (r *Runtime) Get(ctx context.Context, id string) (runtime.Task, error) {
 
 // Delete deletes a task and returns how it exited.
 func (r *Runtime) Delete(ctx context.Context, id string) (*runtime.Exit, error) {
-	exit, err := r.PlatformRuntime.Delete(ctx, id)
 	key := keyOf(ctx, id)
 	label := unknownType
 	if known, ok := r.types.Load(key); ok {
 		label = known.(string)
 	}
+	if label != runcType {
+		defer r.shims.Deleting(ctx, key.namespace, id)()
+	}
+	exit, err := r.PlatformRuntime.Delete(ctx, id)
 	r.counters.deletes.WithValues(label, outcome(err)).Inc()
 	if err == nil || errdefs.IsNotFound(err) {
 		r.types.Delete(key)

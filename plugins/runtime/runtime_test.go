@@ -7,15 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/runtime"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
-	metrics "github.com/docker/go-metrics"
+	gometrics "github.com/docker/go-metrics"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/plugins/runtime/metrics"
 	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
@@ -63,9 +65,9 @@ type harness struct {
 
 func newHarness(t *testing.T) *harness {
 	t.Helper()
-	namespace := metrics.NewNamespace("quoin", "runtime", nil)
+	namespace := gometrics.NewNamespace("quoin", "runtime", nil)
 	h := &harness{tasks: &fakeTasks{}, reg: prometheus.NewRegistry()}
-	h.Runtime = newRuntime(h.tasks, newCounters(namespace), &cgroup.Node{Driver: cgroup.Cgroupfs})
+	h.Runtime = newRuntime(h.tasks, &owner{counters: newCounters(namespace), shims: metrics.New(metrics.Options{State: t.TempDir(), Patience: time.Second})}, &cgroup.Node{Driver: cgroup.Cgroupfs})
 	h.reg.MustRegister(namespace)
 	return h
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/quoin-io/quoin/shim/bootstrap"
+	"github.com/quoin-io/quoin/shim/bundle"
 )
 
 // tasks is the directory of bundles below a daemon's state directory.
@@ -57,6 +58,17 @@ func Find(state string) ([]Shim, error) {
 		errs = append(errs, err)
 	}
 	return all, errors.Join(errs...)
+}
+
+// Address of the shim that serves a container's bundle. It is errdefs.ErrNotFound
+// when there is none, errdefs.ErrInvalidArgument for what is no id.
+func Address(state, namespace, id string) (string, error) {
+	for _, name := range []string{namespace, id} {
+		if err := bundle.CheckID(name); err != nil {
+			return "", err
+		}
+	}
+	return bootstrap.BundleAddress(filepath.Join(state, tasks, namespace, id))
 }
 
 // findIn lists the shims of one namespace. What vanishes meanwhile was not there.
