@@ -21,10 +21,8 @@ const (
 	// the adopted orphans that were.
 	Reaped          = "reaped"
 	StrangersReaped = "strangers_reaped"
-	// EventsPublished count what was queued for the daemon, EventsDelivered what
-	// it acknowledged, EventsResent the attempts after a first, EventsDropped what
-	// will never arrive.
-	EventsPublished = "events_published"
+	// EventsDelivered count what the daemon acknowledged, EventsResent the attempts
+	// after a first, EventsDropped what will never arrive.
 	EventsDelivered = "events_delivered"
 	EventsResent    = "events_resent"
 	EventsDropped   = "events_dropped"

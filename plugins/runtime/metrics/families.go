@@ -63,7 +63,6 @@ func newFamily(prefix, whose string, fixed ...string) *family {
 			{desc("oom_kills_total", "OOM kills that were told"), control.OOMKills, nil},
 			{reaped, control.Reaped, []string{"process"}},
 			{reaped, control.StrangersReaped, []string{"stranger"}},
-			{desc("events_published_total", "Events for the daemon"), control.EventsPublished, nil},
 			{desc("events_delivered_total", "Events that the daemon acknowledged"), control.EventsDelivered, nil},
 			{desc("events_resent_total", "Attempts to deliver an event after its first"), control.EventsResent, nil},
 			{desc("events_dropped_total", "Events that will never arrive"), control.EventsDropped, nil},
