@@ -8,6 +8,9 @@
 // The rules are those of decide. It does not place containers: a shim does, by
 // the shape of each cgroupsPath (shim/cgroup.Translate).
 //
-// A main program calls Register, and WrapCRI and WrapShims for the plugins of
-// containerd that it registers anew.
+// Under systemd it also keeps limits that systemd forgets when it reads its units
+// again (keeper).
+//
+// A main program calls Register, and WrapCRI, WrapShims and WrapTasks for the
+// plugins of containerd that it registers anew.
 package cgroupdriver

@@ -3,14 +3,16 @@
 package cgroupdriver
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
+	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/quoin-io/quoin/shim/cgroup"
@@ -23,62 +25,50 @@ import (
 //
 //   - memory.oom.group becomes 0: systemd has a property for scopes, OOMPolicy,
 //     only from version 253 on, and older runtimes do not set it.
-//   - memory.swap.max becomes max where it was 0: runc passes on no MemorySwapMax
-//     of 0.
+//   - memory.swap.max becomes max where it was 0, or what it was before: runc
+//     passes on no MemorySwapMax of 0.
 //
-// The wish is the one that the container was created with. One that an update
-// took back later is taken for lost, too.
+// What there has to be is what the container was created with and what updates
+// of it left (wish). An update that does not pass through the daemon is not
+// known: of what a container was created with only systemd's defaults are taken
+// for lost.
+//
+// A keeper may be used concurrently.
 type keeper struct {
 	// root is prepended to the paths of cgroups; "" is the real host.
 	root string
 	// tasks holds the bundles, by namespace and id.
 	tasks string
+
+	// mu is held while the files of one container are compared and written, all
+	// of which are in memory: those of its cgroup, and its bundle below /run.
+	mu sync.Mutex
+	// updating counts the updates under way, by bundle. Meanwhile nobody can tell
+	// what systemd took from what the update changed.
+	updating map[string]int
 }
 
-// limit is one that systemd forgets: it is put back where the file holds lost.
-type limit struct{ file, lost, value string }
-
-// bundleSpec is what of a config.json matters here.
-type bundleSpec struct {
-	Linux struct {
-		CgroupsPath string `json:"cgroupsPath"`
-		Resources   struct {
-			Memory struct {
-				Limit int64 `json:"limit"`
-				Swap  int64 `json:"swap"`
-			} `json:"memory"`
-			Unified map[string]string `json:"unified"`
-		} `json:"resources"`
-	} `json:"linux"`
-}
-
-func (s bundleSpec) limits() []limit {
-	var out []limit
-	r := s.Linux.Resources
-	if r.Unified["memory.oom.group"] == "1" {
-		out = append(out, limit{"memory.oom.group", "0", "1"})
-	}
-	// The OCI's swap is memory and swap together.
-	if r.Memory.Limit > 0 && r.Memory.Swap == r.Memory.Limit {
-		out = append(out, limit{"memory.swap.max", "max", "0"})
-	}
-	return out
+func newKeeper(root, tasks string) *keeper {
+	return &keeper{root: root, tasks: tasks, updating: map[string]int{}}
 }
 
 // pass looks at every container that is in a scope and returns what it put back,
 // for the log.
-func (k keeper) pass() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(k.tasks, "*", "*", "config.json"))
+func (k *keeper) pass() ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(k.tasks, "*", "*", specName))
 	if err != nil {
 		return nil, fmt.Errorf("look for bundles: %w", err)
 	}
 	var restored []string
 	var errs []error
 	for _, file := range files {
-		done, err := k.restore(file)
+		bundle := filepath.Dir(file)
+		k.mu.Lock()
+		done, err := k.restoreLocked(bundle)
+		k.mu.Unlock()
 		restored = append(restored, done...)
 		if err != nil && !vanished(err) {
-			errs = append(errs, fmt.Errorf("container %s: %w", filepath.Base(filepath.Dir(file)), err))
+			errs = append(errs, fmt.Errorf("container %s: %w", filepath.Base(bundle), err))
 		}
 	}
 	return restored, errors.Join(errs...)
@@ -89,39 +79,129 @@ func vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }
 
-func (k keeper) restore(file string) ([]string, error) {
-	text, err := os.ReadFile(file)
+// scope finds the cgroup of a bundle's container; nil when it is not in a scope
+// of cgroup2, or has ended.
+func (k *keeper) scope(cgroupsPath string) *cgroup.Cgroup {
+	if cgroup.Shape(cgroupsPath) != cgroup.Systemd {
+		return nil
+	}
+	c, err := cgroup.OpenIn(k.root, cgroupsPath)
+	if err != nil || c.Mode() != cgroup.Unified {
+		return nil
+	}
+	return c
+}
+
+// restoreLocked puts back what a container has lost. One that is being updated
+// is looked at afterwards.
+func (k *keeper) restoreLocked(bundle string) ([]string, error) {
+	if k.updating[bundle] > 0 {
+		return nil, nil
+	}
+	spec, err := readSpec(bundle)
 	if err != nil {
 		return nil, err
 	}
-	var spec bundleSpec
-	if err := json.Unmarshal(text, &spec); err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
+	updated, err := loadWish(bundle)
+	if err != nil {
+		return nil, err
 	}
-	limits := spec.limits()
-	if len(limits) == 0 || cgroup.Shape(spec.Linux.CgroupsPath) != cgroup.Systemd {
+	created := spec.Linux.Resources.wish()
+	if len(created)+len(updated) == 0 {
 		return nil, nil
 	}
-	c, err := cgroup.OpenIn(k.root, spec.Linux.CgroupsPath)
-	if err != nil || c.Mode() != cgroup.Unified {
-		return nil, nil // it has ended, or is not placed as its path says
+	c := k.scope(spec.Linux.CgroupsPath)
+	if c == nil {
+		return nil, nil
 	}
 	var restored []string
-	for _, l := range limits {
-		path := filepath.Join(c.Dir(), l.file)
-		now, err := os.ReadFile(path)
+	for file, forgotten := range systemdDefaults {
+		want, known := updated[file]
+		if !known {
+			want = created[file]
+		}
+		if want == "" {
+			continue
+		}
+		path := filepath.Join(c.Dir(), file)
+		now, err := readValue(path)
 		if err != nil {
 			return restored, err
 		}
-		if strings.TrimSpace(string(now)) != l.lost {
+		if now == want || !known && now != forgotten {
 			continue
 		}
-		if err := overwrite(path, l.value); err != nil {
-			return restored, fmt.Errorf("put back %s: %w", l.file, err)
+		if err := overwrite(path, want); err != nil {
+			return restored, fmt.Errorf("put back %s: %w", file, err)
 		}
-		restored = append(restored, filepath.Base(c.Dir())+"/"+l.file)
+		restored = append(restored, filepath.Base(c.Dir())+"/"+file)
 	}
 	return restored, nil
+}
+
+// update is to be called before a container is updated, and what it returns
+// afterwards, with the resources if that succeeded, else with nil.
+func (k *keeper) update(namespace, id string) (done func(context.Context, *resources)) {
+	bundle := filepath.Join(k.tasks, namespace, id)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.updating[bundle]++
+	return func(ctx context.Context, r *resources) {
+		if err := k.updated(bundle, r); err != nil && !vanished(err) {
+			log.G(ctx).WithError(err).WithField("container", id).Warn("limits that systemd will forget may not be put back")
+		}
+	}
+}
+
+// updated remembers what an update left, and puts back what was lost meanwhile.
+func (k *keeper) updated(bundle string, r *resources) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.updating[bundle]--; k.updating[bundle] == 0 {
+		delete(k.updating, bundle)
+	}
+	if r != nil {
+		if err := k.rememberLocked(bundle, *r); err != nil {
+			return err
+		}
+	}
+	_, err := k.restoreLocked(bundle)
+	return err
+}
+
+func (k *keeper) rememberLocked(bundle string, r resources) error {
+	spec, err := readSpec(bundle)
+	if err != nil {
+		return err
+	}
+	c := k.scope(spec.Linux.CgroupsPath)
+	if c == nil {
+		return nil
+	}
+	w, err := loadWish(bundle)
+	if err != nil {
+		return err
+	}
+	said := r.wish()
+	for file := range systemdDefaults {
+		value, ok := said[file]
+		if !ok && !r.touches(file) {
+			continue
+		}
+		// What follows from other values the runtime has worked out.
+		if !ok {
+			if value, err = readValue(filepath.Join(c.Dir(), file)); err != nil {
+				return err
+			}
+		}
+		w[file] = value
+	}
+	return w.save(bundle)
+}
+
+func readValue(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	return strings.TrimSpace(string(text)), err
 }
 
 // overwrite writes a file that is there.

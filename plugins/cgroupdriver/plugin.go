@@ -50,7 +50,8 @@ type Driver struct {
 	decision  Decision
 	node      cgroup.Node
 	shimSlice string
-	stop      func() // the keeper, which runs beside the daemon
+	keeper    *keeper // nil where there is nothing to keep
+	stop      func()  // the keeper, which runs beside the daemon
 }
 
 // Close ends what runs beside the daemon. It waits for nothing.
@@ -120,11 +121,14 @@ func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 	export(ic, facts, d)
 	ic.Meta.Exports["state"] = filepath.Dir(stateDir)
 	announce(ic.Context, d, earlier)
-	ctx, stop := context.WithCancel(ic.Context)
+	driver := &Driver{decision: d, node: facts.Node(d.Driver), shimSlice: settings.ShimSlice}
 	if facts.Mode == cgroup.Unified && facts.SystemdRuns() && facts.Answered {
-		go keeper{p.root, filepath.Join(filepath.Dir(stateDir), taskPlugin)}.keep(ctx)
+		var ctx context.Context
+		ctx, driver.stop = context.WithCancel(ic.Context)
+		driver.keeper = newKeeper(p.root, filepath.Join(filepath.Dir(stateDir), taskPlugin))
+		go driver.keeper.keep(ctx)
 	}
-	return &Driver{decision: d, node: facts.Node(d.Driver), shimSlice: settings.ShimSlice, stop: stop}, nil
+	return driver, nil
 }
 
 // taskPlugin is the directory of the plugin that makes the bundles.

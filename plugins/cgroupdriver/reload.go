@@ -108,7 +108,7 @@ func settled(ctx context.Context, manager dbus.BusObject) error {
 }
 
 // keep has a keeper pass at once and after each reload, until ctx ends.
-func (k keeper) keep(ctx context.Context) {
+func (k *keeper) keep(ctx context.Context) {
 	followReloads(ctx, func(ctx context.Context) {
 		restored, err := k.pass()
 		if len(restored) > 0 {

@@ -18,7 +18,7 @@ import (
 // registry refuses a second plugin of the same name, so this is how one is
 // replaced or given other defaults.
 var decorators = map[string][]func(*plugin.Registration){
-	"io.containerd.runtime.v2.task": {runtime.Decorate},
+	"io.containerd.runtime.v2.task": {cgroupdriver.WrapTasks, runtime.Decorate},
 	"io.containerd.cri.v1.runtime":  {cgroupdriver.WrapCRI},
 	"io.containerd.shim.v1.manager": {cgroupdriver.WrapShims},
 }

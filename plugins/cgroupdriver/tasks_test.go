@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroupdriver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/runtime"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/plugin"
+)
+
+// fakeTasks is a task runtime with one task.
+type fakeTasks struct{ runtime.PlatformRuntime }
+
+func (fakeTasks) ID() string { return "fake" }
+
+func (fakeTasks) Get(_ context.Context, id string) (runtime.Task, error) {
+	if id != "c" {
+		return nil, errdefs.ErrNotFound
+	}
+	return fakeTask{}, nil
+}
+
+// describing is one that describes runtimes.
+type describing struct{ fakeTasks }
+
+func (describing) PluginInfo(context.Context, any) (any, error) { return "info", nil }
+
+// wrapped starts the task runtime's plugin beside a driver's.
+func wrapped(t *testing.T, inner any, driver any, driverErr error) (any, error) {
+	t.Helper()
+	set := plugin.NewPluginSet()
+	if driver != nil || driverErr != nil {
+		r := plugin.Registration{Type: Type, ID: ID, InitFn: func(*plugin.InitContext) (any, error) { return driver, driverErr }}
+		must(t, set.Add(r.Init(plugin.NewContext(t.Context(), set, nil))))
+	}
+	r := &plugin.Registration{Type: "io.containerd.runtime.v2", ID: "task", InitFn: func(*plugin.InitContext) (any, error) { return inner, nil }}
+	WrapTasks(r)
+	if !slices.Contains(r.Requires, Type) {
+		t.Error("the task runtime could start before the driver's plugin")
+	}
+	return r.InitFn(plugin.NewContext(t.Context(), set, nil))
+}
+
+func TestWrapTasks(t *testing.T) {
+	kept := &Driver{keeper: newKeeper("", t.TempDir())}
+	for name, driver := range map[string]any{"disabled": nil, "nothing to keep": &Driver{}} {
+		if got, err := wrapped(t, fakeTasks{}, driver, nil); got != (fakeTasks{}) || err != nil {
+			t.Errorf("%s: %T, %v", name, got, err)
+		}
+	}
+	if _, err := wrapped(t, fakeTasks{}, nil, errdefs.ErrFailedPrecondition); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("a driver that fails: %v", err)
+	}
+	if _, err := wrapped(t, "text", kept, nil); err == nil {
+		t.Error("what is no task runtime was wrapped")
+	}
+
+	got, err := wrapped(t, describing{}, kept, nil)
+	must(t, err)
+	tasks := got.(keptTasks)
+	if task, err := tasks.Get(t.Context(), "c"); err != nil || task.(keptTask).keeper != kept.keeper {
+		t.Errorf("%T, %v", task, err)
+	}
+	if task, err := tasks.Get(t.Context(), "none"); task != nil || !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("%T, %v", task, err)
+	}
+	if info, err := tasks.PluginInfo(t.Context(), nil); info != "info" || err != nil {
+		t.Errorf("%v, %v", info, err)
+	}
+	got, err = wrapped(t, fakeTasks{}, kept, nil)
+	must(t, err)
+	if _, err := got.(keptTasks).PluginInfo(t.Context(), nil); !errdefs.IsNotImplemented(err) {
+		t.Errorf("one that describes nothing: %v", err)
+	}
+}
