@@ -121,7 +121,7 @@ func (c *command) newServer(ctx context.Context) (_ *server, retErr error) {
 	if s.listener, s.socket, err = c.listen(); err != nil {
 		return nil, err
 	}
-	s.publisher = events.New(os.Getenv("TTRPC_ADDRESS"), c.namespace, log.G(ctx))
+	s.publisher = events.New(events.Config{Address: os.Getenv("TTRPC_ADDRESS"), Namespace: c.namespace, Dir: ".", Log: log.G(ctx)})
 	env, err := c.environment(s)
 	if err != nil {
 		return nil, err

@@ -12,13 +12,10 @@ import (
 	"time"
 
 	eventsapi "github.com/containerd/containerd/api/services/ttrpc/events/v1"
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // socketPath is the path in the address of containerd's ttrpc socket, which
@@ -35,34 +32,30 @@ func socketPath(address string) (string, error) {
 // It belongs to one goroutine.
 type client struct {
 	path    string
-	timeout time.Duration // of connecting, and of one call
+	timeout time.Duration // of connecting
 
 	conn  net.Conn
 	ttrpc *ttrpc.Client
 }
 
 // forward sends one event and returns nil once the daemon has acknowledged it.
+// It waits for that as long as the connection lives: a daemon that is stopped has
+// the event, or will have it, and one that it got twice could not be told from two.
 // After an error the connection is closed. The bool says whether the error met a
 // connection that an earlier event had left open.
 func (c *client) forward(ctx context.Context, namespace string, it item) (reused bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	reused = c.ttrpc != nil
 	if !reused {
 		if err := c.connect(ctx); err != nil {
 			return false, err
 		}
 	}
-	// ttrpc writes without a deadline: one that does not read must not hold us.
+	// ttrpc writes without a deadline: one that does not read must not hold us
+	// when ctx ends.
 	conn := c.conn
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
 	_, err = eventsapi.NewTTRPCEventsClient(c.ttrpc).Forward(ctx, &eventsapi.ForwardRequest{
-		Envelope: &types.Envelope{
-			Timestamp: timestamppb.New(it.at),
-			Namespace: namespace,
-			Topic:     it.topic,
-			Event:     &anypb.Any{TypeUrl: it.typeURL, Value: it.value},
-		},
+		Envelope: it.envelope(namespace),
 	})
 	if !stop() || err != nil {
 		c.close()
@@ -74,7 +67,7 @@ func (c *client) forward(ctx context.Context, namespace string, it item) (reused
 }
 
 func (c *client) connect(ctx context.Context) error {
-	var d net.Dialer
+	d := net.Dialer{Timeout: c.timeout}
 	conn, err := d.DialContext(ctx, "unix", c.path)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)

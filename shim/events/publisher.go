@@ -17,18 +17,31 @@ import (
 // settings are the measures that tests change.
 type settings struct {
 	limits  limits
-	call    time.Duration // bounds connecting and one Forward
+	connect time.Duration // bounds connecting to the daemon
 	linger  time.Duration // how long an idle connection is kept for the next event
 	backoff backoff
 }
 
 func defaults() settings {
 	return settings{
-		limits:  limits{count: 4096, bytes: 1 << 20},
-		call:    5 * time.Second,
+		limits:  limits{count: 32 << 10, window: 256 << 10, spool: 16 << 20},
+		connect: 5 * time.Second,
 		linger:  time.Second,
 		backoff: backoff{first: 50 * time.Millisecond, max: 3 * time.Second},
 	}
+}
+
+// Config says where events come from and go to.
+type Config struct {
+	// Address is that of the daemon's ttrpc socket.
+	Address string
+	// Namespace is containerd's.
+	Namespace string
+	// Dir holds the spool; "" means that events do not outlive the shim. It is the
+	// bundle that the shim was started in, "." while that is its directory.
+	Dir string
+	// Log is told of outages and of what is dropped.
+	Log *log.Entry
 }
 
 // Stats count what became of the events published so far.
@@ -39,22 +52,28 @@ type Stats struct {
 	Delivered uint64
 	// Dropped events will never be delivered.
 	Dropped uint64
+	// Resent counts the tries after the first of an event.
+	Resent uint64
 }
 
 // Publisher hands events to containerd's ttrpc events service.
 //
 //   - Publish never waits for the daemon.
-//   - Events arrive in the order of their Publish calls. One that was
-//     acknowledged is not sent again; one whose acknowledgement was lost is, so a
-//     daemon that hung or died may see it twice.
+//   - Events arrive in the order of their Publish calls, each once in the life of
+//     a daemon: one that is under way is waited for as long as the connection
+//     lives, however long the daemon is stopped. When the connection ends, the
+//     daemon has; whether it had taken the event nobody knows, and the next daemon,
+//     whose subscribers are others, gets it.
 //   - An event is tried until it is acknowledged, the daemon rejects it as
-//     invalid, Close ends, or the queue is full. A full queue gives up its oldest
-//     event that is no exit, and an exit only if it holds nothing else.
-//   - At most 4096 events of together 1 MiB are held.
+//     invalid, or Close ends. Until then it is in the spool, a file that outlives
+//     the shim; Leftover reads it.
+//   - Memory holds 256 KiB of events and a note of 24 bytes for each of at most
+//     32768, the spool 16 MiB. When there are more, the oldest that are no exits are
+//     dropped, then the oldest exits of execs, never the exit of an init.
 //   - There is a goroutine, and a connection, only while there is something to
 //     send, and for a second after it.
 type Publisher struct {
-	path      string // empty: no daemon to send to
+	path      string // of the daemon's socket; empty: no daemon to send to
 	namespace string
 	log       *log.Entry
 	settings  settings
@@ -64,73 +83,202 @@ type Publisher struct {
 	more   chan struct{} // wakes a sender that lingers
 	retry  chan struct{} // wakes a sender that backs off
 
+	// writing orders the queue and the spool, which is written under it: on /run,
+	// where bundles are, that is a copy to memory. It is taken before mu.
+	writing sync.Mutex
+	spool   spool  // guarded by writing
+	next    uint64 // guarded by writing; the seq of the last event
+
 	mu      sync.Mutex
 	queue   queue
-	sending bool          // an item is taken from the queue and not yet done
+	current *entry        // taken from the queue and not yet done
+	class   class         // of current
 	done    chan struct{} // of the running sender; nil: none runs
 	closed  bool
+	parked  bool
 	stats   Stats // Queued is computed
 	unsaid  int   // dropped since the log last said so
 }
 
-// New returns a publisher to the daemon whose ttrpc socket is at ttrpcAddress. It
-// does not connect. Without a usable address, as from a daemon older than
-// containerd 1.4, events are counted as dropped and the log says so once.
-func New(ttrpcAddress, namespace string, logger *log.Entry) *Publisher {
-	return newPublisher(ttrpcAddress, namespace, logger, defaults())
-}
+// New returns a publisher. It neither connects nor makes a file. Without a usable
+// address, as from a daemon older than containerd 1.4, events are counted as
+// dropped and the log says so once.
+func New(cfg Config) *Publisher { return newPublisher(cfg, defaults()) }
 
-func newPublisher(address, namespace string, logger *log.Entry, s settings) *Publisher {
+func newPublisher(cfg Config, s settings) *Publisher {
 	p := &Publisher{
-		namespace: namespace,
-		log:       logger,
+		namespace: cfg.Namespace,
+		log:       cfg.Log,
 		settings:  s,
 		queue:     queue{limits: s.limits},
 		more:      make(chan struct{}, 1),
 		retry:     make(chan struct{}, 1),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	path, err := socketPath(address)
+	path, err := socketPath(cfg.Address)
 	if err != nil {
-		logger.WithError(err).Warn("the daemon takes no events by ttrpc (TTRPC_ADDRESS): its clients will see none of this shim")
+		cfg.Log.WithError(err).Warn("the daemon takes no events by ttrpc (TTRPC_ADDRESS): its clients will see none of this shim")
 		return p
 	}
 	p.path = path
+	if cfg.Dir != "" {
+		p.spool.path = spoolPath(cfg.Dir)
+	}
 	return p
 }
 
 // Publish queues an event, a message of containerd/api/events, that happened at
-// the time given. An event that cannot be encoded is logged and dropped.
+// the time given. An event that cannot be encoded is logged and dropped. When it
+// returns, the event is in the spool, unless the disk is full: then it is in memory.
 func (p *Publisher) Publish(topic string, event any, at time.Time) {
 	it, err := encode(topic, event, at)
 	if err != nil {
 		p.log.WithError(err).WithField("topic", topic).Error("event dropped")
 	}
-	if overflown := p.enqueue(it, err == nil); overflown {
+	if err != nil || !p.open() {
+		p.count(func(s *Stats) { s.Dropped++ })
+		return
+	}
+	if overflown := p.enqueue(it, classify(topic, event)); overflown {
 		p.log.WithField("topic", topic).Warn("the queue of events is full: the oldest are dropped until the daemon takes some")
 	}
 }
 
-// enqueue tells whether events are dropped now that were not before.
-func (p *Publisher) enqueue(it item, valid bool) (overflown bool) {
+// open tells whether events are taken.
+func (p *Publisher) open() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !valid || p.path == "" || p.closed {
-		p.stats.Dropped++
+	return p.path != "" && !p.closed
+}
+
+func (p *Publisher) count(f func(*Stats)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.stats)
+}
+
+// enqueue tells whether events are dropped now that were not before.
+func (p *Publisher) enqueue(it item, c class) (overflown bool) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	if !p.open() { // closed meanwhile: the spool is its reader's
+		p.count(func(s *Stats) { s.Dropped++ })
 		return false
 	}
-	if n := p.queue.push(it); n > 0 {
-		p.stats.Dropped += uint64(n)
-		overflown = p.unsaid == 0
-		p.unsaid += n
-	}
-	if p.done == nil && p.queue.len() > 0 {
+	p.next++
+	e := entry{seq: p.next, item: &it}
+	e.off, e.n = p.keep(&it, c, e.seq)
+
+	p.mu.Lock()
+	dropped := p.queue.push(e, c)
+	overflown = len(dropped) > 0 && p.unsaid == 0
+	p.stats.Dropped += uint64(len(dropped))
+	p.unsaid += len(dropped)
+	p.rouse()
+	p.mu.Unlock()
+	p.markDropped(dropped)
+	return overflown
+}
+
+// rouse has a sender run if there is something to send; mu is held.
+func (p *Publisher) rouse() {
+	switch {
+	case p.parked || p.closed || (p.queue.len() == 0 && p.current == nil):
+	case p.done == nil:
 		p.done = make(chan struct{})
 		go p.send(p.done)
-	} else {
+	default:
 		wake(p.more)
 	}
-	return overflown
+}
+
+// keep writes an event to the spool and tells where; 0 bytes when it cannot be
+// kept there. writing is held.
+func (p *Publisher) keep(it *item, c class, seq uint64) (off, n uint32) {
+	payload, err := encodePayload(it, p.namespace)
+	if err == nil {
+		record := encodeRecord(seq, c, payload)
+		room := int(p.spool.size)+len(record) <= p.settings.limits.spool
+		if !room {
+			room, err = p.makeRoom(len(record))
+		}
+		// There are no more exits of inits than containers: they are kept in any case.
+		if err == nil && (room || c == classInit) {
+			off, n, err = p.spool.append(record)
+		}
+	}
+	if err != nil && !p.spool.broken {
+		p.spool.broken = true
+		p.log.WithError(err).Error("events are kept in memory only: they are lost if the shim is killed")
+	} else if err == nil && n > 0 {
+		p.spool.broken = false
+	}
+	return off, n
+}
+
+// makeRoom shortens the spool to what is still to be delivered, and drops of that
+// when it is more than half of what may be. It tells whether there is room now; it
+// rewrites nothing for less than a quarter. writing is held.
+func (p *Publisher) makeRoom(need int) (bool, error) {
+	p.mu.Lock()
+	var dropped []entry
+	for p.queue.spooled+need > p.settings.limits.spool/2 {
+		e, ok := p.queue.giveUp(classExec)
+		if !ok {
+			break
+		}
+		dropped = append(dropped, e)
+	}
+	p.stats.Dropped += uint64(len(dropped))
+	p.unsaid += len(dropped)
+	var kept []*entry
+	done := p.next - 1
+	note := func(e *entry, _ class) {
+		done = min(done, e.seq-1)
+		if e.n > 0 {
+			moved := *e
+			kept = append(kept, &moved)
+		}
+	}
+	if p.current != nil {
+		note(p.current, p.class)
+	}
+	p.queue.all(note)
+	live := p.queue.spooled
+	p.mu.Unlock()
+	if int(p.spool.size)-live < p.settings.limits.spool/4 {
+		p.markDropped(dropped)
+		return false, nil
+	}
+	places, err := p.spool.rewrite(done, kept)
+	if err != nil {
+		return false, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	move := func(e *entry, _ class) {
+		if e.n > 0 {
+			e.off = places[e.seq]
+		}
+	}
+	if p.current != nil {
+		move(p.current, p.class)
+	}
+	p.queue.all(move)
+	return int(p.spool.size)+need <= p.settings.limits.spool, nil
+}
+
+// markDropped has the spool forget events; writing is held.
+func (p *Publisher) markDropped(entries []entry) {
+	for _, e := range entries {
+		if e.n == 0 {
+			continue
+		}
+		if err := p.spool.drop(e.off); err != nil {
+			p.log.WithError(err).Warn("an event that was dropped may still be told after the shim's end")
+			return
+		}
+	}
 }
 
 // Wake ends a wait for the next attempt to reach the daemon. The shim calls it
@@ -143,7 +291,7 @@ func (p *Publisher) Stats() Stats {
 	defer p.mu.Unlock()
 	s := p.stats
 	s.Queued = p.queue.len()
-	if p.sending {
+	if p.current != nil {
 		s.Queued++
 	}
 	return s
@@ -151,33 +299,35 @@ func (p *Publisher) Stats() Stats {
 
 // Close waits until the queue is delivered, or ctx ends, and ends the connection.
 // It says how many events were left, with ctx's error; they count as dropped, and
-// so does what is published from now on. Calling it again does nothing.
+// so does what is published from now on, but the spool keeps what was left.
+// Calling it again does nothing.
 func (p *Publisher) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	done := p.done
 	p.mu.Unlock()
 	defer p.cancel()
-	if done == nil {
-		return nil
-	}
 	wake(p.more)
 	wake(p.retry)
-	select {
-	case <-done:
-	case <-ctx.Done():
-		p.cancel()
-		<-done
+	if done != nil {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			p.cancel()
+			<-done
+		}
 	}
-
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	defer p.spool.close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	left := 0
-	for _, ok := p.queue.pop(); ok; _, ok = p.queue.pop() {
+	for _, _, ok := p.queue.pop(); ok; _, _, ok = p.queue.pop() {
 		left++
 	}
-	if p.sending {
-		p.sending = false
+	if p.current != nil {
+		p.current = nil
 		left++
 	}
 	if left == 0 {
@@ -185,6 +335,21 @@ func (p *Publisher) Close(ctx context.Context) error {
 	}
 	p.stats.Dropped += uint64(left)
 	return fmt.Errorf("%d events were not delivered to %s: %w", left, p.path, context.Cause(ctx))
+}
+
+// classify tells what an event is worth.
+func classify(topic string, event any) class {
+	if topic != TopicExit {
+		return classOther
+	}
+	e, ok := event.(interface {
+		GetContainerID() string
+		GetID() string
+	})
+	if ok && e.GetID() != e.GetContainerID() {
+		return classExec
+	}
+	return classInit
 }
 
 // encode makes an event independent of the message, which its owner may change.

@@ -14,11 +14,20 @@ import (
 // nothing to send for a while; the next Publish starts another.
 func (p *Publisher) send(done chan struct{}) {
 	defer close(done)
-	c := &client{path: p.path, timeout: p.settings.call}
+	c := &client{path: p.path, timeout: p.settings.connect}
 	defer c.close()
 	for {
-		it, ok := p.take()
-		if !ok || !p.deliver(c, it) {
+		e, ok := p.take()
+		if !ok {
+			return
+		}
+		it, err := p.load(e)
+		if err != nil {
+			p.log.WithError(err).Error("an event is lost")
+			p.finish(e, false)
+			continue
+		}
+		if !p.deliver(c, e, it) {
 			return
 		}
 	}
@@ -26,22 +35,56 @@ func (p *Publisher) send(done chan struct{}) {
 
 // take removes the oldest event and waits for one if there is none. After false
 // the sender has to end: no Publish counts on it any more.
-func (p *Publisher) take() (item, bool) {
+func (p *Publisher) take() (entry, bool) {
 	for lingered := false; ; {
 		p.mu.Lock()
-		if it, ok := p.queue.pop(); ok {
-			p.sending = true
-			p.mu.Unlock()
-			return it, true
+		if !p.parked && p.current == nil {
+			if e, c, ok := p.queue.pop(); ok {
+				p.current, p.class = &e, c
+			}
 		}
-		if lingered || p.closed {
+		if !p.parked && p.current != nil {
+			e := *p.current
+			p.mu.Unlock()
+			return e, true
+		}
+		if lingered || p.closed || p.parked {
 			p.done = nil
 			p.mu.Unlock()
-			return item{}, false
+			p.tidy()
+			return entry{}, false
 		}
 		p.mu.Unlock()
 		lingered = !p.await(p.more, p.settings.linger)
 	}
+}
+
+// tidy cuts the spool when there is nothing in it.
+func (p *Publisher) tidy() {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.mu.Lock()
+	idle := p.queue.len() == 0 && p.current == nil
+	p.mu.Unlock()
+	if !idle {
+		return
+	}
+	if err := p.spool.empty(); err != nil {
+		p.log.WithError(err).Warn("events that were delivered stay on disk")
+	}
+}
+
+// load returns the event of an entry, from the spool if it is not in memory.
+func (p *Publisher) load(e entry) (item, error) {
+	if e.item != nil {
+		return *e.item, nil
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.mu.Lock()
+	off, n := p.current.off, p.current.n // the spool may have been rewritten
+	p.mu.Unlock()
+	return p.spool.read(off, n)
 }
 
 // await tells whether it was woken before the time was over.
@@ -58,24 +101,26 @@ func (p *Publisher) await(c <-chan struct{}, d time.Duration) bool {
 }
 
 // deliver tries one event until it is through, or hopeless. It returns false
-// when the publisher has given up, with the event still counted as being sent.
-func (p *Publisher) deliver(c *client, it item) bool {
+// when the publisher has given up or was parked, with the event still current.
+func (p *Publisher) deliver(c *client, e entry, it item) bool {
 	wait := p.settings.backoff
 	var failed time.Time // when this event first failed
 	for {
 		reused, err := c.forward(p.ctx, p.namespace, it)
 		switch {
 		case err == nil:
-			p.finish(true)
+			p.finish(e, true)
 			p.recovered(failed)
 			return true
 		case p.ctx.Err() != nil:
-			return false
+			return p.yield()
 		case hopeless(err):
 			p.log.WithError(err).WithField("topic", it.topic).Error("the daemon rejects an event: dropped")
-			p.finish(false)
+			p.finish(e, false)
 			return true
-		case reused && errors.Is(err, ttrpc.ErrClosed):
+		}
+		p.count(func(s *Stats) { s.Resent++ })
+		if reused && errors.Is(err, ttrpc.ErrClosed) {
 			continue // the daemon was restarted since the last event
 		}
 		if failed.IsZero() {
@@ -83,17 +128,45 @@ func (p *Publisher) deliver(c *client, it item) bool {
 			p.log.WithError(err).WithField("topic", it.topic).Warn("events do not reach the daemon; they are kept and tried again")
 		}
 		p.await(p.retry, wait.next())
+		if p.isParked() {
+			return p.yield()
+		}
 	}
 }
 
-func (p *Publisher) finish(delivered bool) {
+func (p *Publisher) isParked() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sending = false
+	return p.parked
+}
+
+// yield ends the sender with an event under way, which the next one begins with.
+func (p *Publisher) yield() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done = nil
+	return false
+}
+
+// finish notes that an event needs no more tries.
+func (p *Publisher) finish(e entry, delivered bool) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	err := p.spool.delivered(e.seq)
+	p.mu.Lock()
+	p.current = nil
 	if delivered {
 		p.stats.Delivered++
 	} else {
 		p.stats.Dropped++
+	}
+	idle := p.queue.len() == 0
+	p.mu.Unlock()
+	if err == nil && idle && p.spool.size > trimAt {
+		err = p.spool.empty()
+	}
+	if err != nil {
+		p.log.WithError(err).Warn("an event that was delivered may be told again after the shim's end")
 	}
 }
 
