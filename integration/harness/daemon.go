@@ -44,6 +44,8 @@ type Spec struct {
 	State string
 	// Path are directories put before the daemon's PATH.
 	Path []string
+	// Plugins are settings of plugins, by URI, in place of those the harness has.
+	Plugins map[string]map[string]any
 }
 
 // Both are the daemons that a drop-in shim must work with. Under

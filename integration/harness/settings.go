@@ -50,6 +50,9 @@ func (d *Daemon) configTOML() []byte {
 	} else {
 		d.addCRI(plugins)
 	}
+	for uri, section := range d.Plugins {
+		plugins[uri] = section
+	}
 	var out bytes.Buffer
 	encoder := toml.NewEncoder(&out)
 	if err := encoder.Encode(file); err != nil {

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/quoin-io/quoin/integration/harness"
+)
+
+// oneShim returns the process of the shim that was started for a container.
+func oneShim(t *testing.T, id string) int {
+	t.Helper()
+	shims := harness.Shims(id)
+	if len(shims) != 1 {
+		t.Fatalf("shims of %s:\n%s", id, harness.Describe(shims))
+	}
+	return shims[0].PID
+}
+
+// stopProcess stops a process, and returns when it is; at the test's end it goes on.
+func stopProcess(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatalf("stop %d: %v", pid, err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // it may have ended
+	harness.Eventually(t, "the process is stopped", func() string {
+		p, ok := harness.FindProcess(pid)
+		if !ok || p.State != "T" {
+			return p.String()
+		}
+		return ""
+	})
+}
+
+func continueProcess(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatalf("continue %d: %v", pid, err)
+	}
+}
