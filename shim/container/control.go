@@ -5,8 +5,10 @@ package container
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -40,7 +42,7 @@ func (c *Container) Kill(ctx context.Context, exec string, signal unix.Signal, a
 	// In a PID namespace of its own the init takes all with it. Where it has none
 	// SIGKILL means the whole container, as it does for runc.
 	if m.cgroup != nil && (all || signal == unix.SIGKILL && m.killOnExit) {
-		return c.killCgroup(ctx, m, signal)
+		return c.killSoon(ctx, m, signal)
 	}
 	if all {
 		return m.runtime.Kill(ctx, c.id, int(signal), true)
@@ -52,6 +54,23 @@ func (c *Container) Kill(ctx context.Context, exec string, signal unix.Signal, a
 		return c.thawToDie(ctx, m)
 	}
 	return nil
+}
+
+// killPatience is how long a Kill waits for the processes' end. What is stuck in the
+// kernel does not die before it comes out: whoever waits for its exit is told then.
+const killPatience = time.Second
+
+// killSoon signals the processes in the cgroup. All have the signal when it returns.
+func (c *Container) killSoon(ctx context.Context, m *made, signal unix.Signal) error {
+	ours, cancel := context.WithTimeout(ctx, killPatience)
+	defer cancel()
+	err := c.killCgroup(ours, m, signal)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		c.set.env.Meter.Overdue("kill")
+		c.log().WithError(err).Warn("processes were killed and do not end")
+		return nil
+	}
+	return err
 }
 
 func (c *Container) killCgroup(ctx context.Context, m *made, signal unix.Signal) error {
@@ -159,9 +178,22 @@ func (c *Container) Checkpoint(ctx context.Context, o oci.CheckpointOptions) err
 		o.WorkPath = work
 	}
 	if err := m.runtime.Checkpoint(ctx, c.id, o); err != nil {
+		c.letGo(m)
 		return fmt.Errorf("checkpoint of container %q: %w", c.id, err)
 	}
 	return nil
+}
+
+// letGo thaws a container whose checkpoint failed: one that was killed in the middle
+// leaves it frozen.
+func (c *Container) letGo(m *made) {
+	if m.cgroup == nil || c.view.Load().freezer != thawed {
+		return
+	}
+	err := c.thaw(context.Background(), m)
+	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsNotImplemented(err) {
+		c.log().WithError(err).Warn("thaw after a failed checkpoint")
+	}
 }
 
 // alive returns what the create made, if the init has not ended.

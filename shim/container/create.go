@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/containerd/containerd/api/events"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/core/mount"
-	"golang.org/x/sys/unix"
 
 	"github.com/quoin-io/quoin/shim/bundle"
 	"github.com/quoin-io/quoin/shim/cgroup"
@@ -101,7 +98,7 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	if m.runtime, err = c.newRuntime(m); err != nil {
 		return err
 	}
-	if m.mounted, err = c.mountRootfs(cfg.Rootfs); err != nil {
+	if m.mounted, err = c.mountRootfs(ctx, cfg.Rootfs); err != nil {
 		return err
 	}
 	undo = append(undo, func() error { return c.unmountRootfs(m) })
@@ -110,7 +107,7 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	if err != nil {
 		return err
 	}
-	undo = append(undo, io.Close)
+	undo = append(undo, func() error { return c.closeIO(io) })
 	if err := h.attach(io); err != nil {
 		return err
 	}
@@ -204,70 +201,39 @@ func (c *Container) newRuntime(m *made) (*oci.Runtime, error) {
 
 // mountRootfs mounts the root filesystem. Without mounts the bundle's spec names
 // a directory that somebody else has made.
-func (c *Container) mountRootfs(mounts []*types.Mount) (bool, error) {
+func (c *Container) mountRootfs(ctx context.Context, mounts []*types.Mount) (bool, error) {
 	if len(mounts) == 0 {
 		return false, nil
-	}
-	target := c.bundle.RootfsPath()
-	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
-		return false, fmt.Errorf("make the mount point of the rootfs: %w", err)
 	}
 	all := make([]mount.Mount, 0, len(mounts))
 	for _, m := range mounts {
 		all = append(all, mount.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
-	if err := mount.All(all, target); err != nil {
-		err = fmt.Errorf("mount the rootfs of container %q: %w", c.id, err)
-		return false, errors.Join(err, mount.UnmountRecursive(target, 0))
+	ctx, cancel := context.WithTimeout(ctx, c.set.env.Deadlines.Mount)
+	defer cancel()
+	if err := c.bundle.MountRootfs(ctx, all); err != nil {
+		c.overdue("mount", err)
+		return false, fmt.Errorf("container %q: %w", c.id, err)
 	}
 	return true, nil
 }
 
-// unmountRootfs is quick where it can be: most often there is one mount, and the
-// table of all mounts of the node need not be read.
 func (c *Container) unmountRootfs(m *made) error {
 	if !m.mounted {
 		return nil
 	}
-	target := c.bundle.RootfsPath()
-	if unix.Unmount(target, unix.UMOUNT_NOFOLLOW) == nil && unix.Unmount(target, unix.UMOUNT_NOFOLLOW) == unix.EINVAL {
-		return nil
-	}
-	if err := mount.UnmountRecursive(target, 0); err != nil {
-		return fmt.Errorf("unmount the rootfs of container %q: %w", c.id, err)
+	ctx, cancel := context.WithTimeout(context.Background(), c.set.env.Deadlines.Mount)
+	defer cancel()
+	if err := c.bundle.UnmountRootfs(ctx); err != nil {
+		c.overdue("unmount", err)
+		return fmt.Errorf("container %q: %w", c.id, err)
 	}
 	return nil
 }
 
-// awaitSettled keeps a logging program, which stays, out of the cgroup that the
-// shim is about to leave.
-func (c *Container) awaitSettled(ctx context.Context, s stdio.Streams) error {
-	if c.set.env.Settled == nil || !strings.HasPrefix(s.Stdout, "binary") {
-		return nil
+// overdue counts a step whose error says that it took too long.
+func (c *Container) overdue(step string, err error) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		c.set.env.Meter.Overdue(step)
 	}
-	select {
-	case <-c.set.env.Settled:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the shim's own cgroup: %w", ctx.Err())
-	}
-}
-
-func (c *Container) openIO(ctx context.Context, o bundle.Options, id string, s stdio.Streams) (*stdio.IO, error) {
-	if err := c.awaitSettled(ctx, s); err != nil {
-		return nil, err
-	}
-	io, err := stdio.Open(ctx, s, stdio.Options{
-		ID:        id,
-		Namespace: c.set.env.Namespace,
-		UID:       o.IoUID,
-		GID:       o.IoGID,
-		Dir:       c.set.env.SocketDir,
-		Deadlines: c.set.env.Deadlines,
-		Children:  c.set.env.Reaper,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open the streams of %q: %w", id, err)
-	}
-	return io, nil
 }

@@ -43,7 +43,7 @@ func (c *Container) drain(ctx context.Context, exec string, h *handle) {
 
 func (c *Container) deleteExec(exec string, h *handle) error {
 	if io := h.detach(); io != nil {
-		if err := io.Close(); err != nil {
+		if err := c.closeIO(io); err != nil {
 			c.log().WithError(err).WithField("exec", exec).Warn("close the streams of an exec")
 		}
 	}
@@ -90,7 +90,7 @@ func (c *Container) deleteInit(ctx context.Context, p procView) error {
 		}
 	}
 	if io := p.h.detach(); io != nil {
-		if err := io.Close(); err != nil {
+		if err := c.closeIO(io); err != nil {
 			c.log().WithError(err).Warn("close the streams of the container")
 		}
 	}

@@ -41,6 +41,8 @@ func (n callNames) describe(e effect, who func(*handle) string) string {
 		return "kill all that is left"
 	case watchExecs:
 		return "bound the wait for execs"
+	case watchStart:
+		return "bound the wait for the start of " + who(e.h)
 	case announce:
 		return "announce " + who(e.h) + " " + ended(e.exit)
 	case finish:

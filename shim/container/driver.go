@@ -132,7 +132,9 @@ func (e freezeOp) perform(c *Container) {
 }
 
 func (e record) perform(c *Container) {
-	c.work(func() error { return c.record(e) }, func(err error) event {
+	c.work(func() error {
+		return c.within(context.Background(), c.set.env.Deadlines.Record, "record the exit", func() error { return c.record(e) })
+	}, func(err error) event {
 		if err != nil {
 			// It is told all the same: nobody else knows this exit.
 			c.log().WithError(err).WithField("exec", e.exec).Error("the exit could not be recorded")
@@ -158,6 +160,8 @@ func (killAll) perform(c *Container) {
 func (watchExecs) perform(c *Container) {
 	time.AfterFunc(c.set.env.Deadlines.Drain, func() { c.post(execsOverdue{}) })
 }
+
+func (e watchStart) perform(c *Container) { e.h.hurry(c.set.env.Deadlines.Drain) }
 
 func (c *Container) publish(topic string, ev any) {
 	c.set.env.Publisher.Publish(topic, ev, time.Now())

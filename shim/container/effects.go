@@ -56,6 +56,8 @@ type (
 	killAll struct{}
 	// watchExecs bounds how long the init's exit waits for execs.
 	watchExecs struct{}
+	// watchStart bounds how long the init's exit waits for its start.
+	watchStart struct{ h *handle }
 	// announce releases those that wait for a process.
 	announce struct {
 		h    *handle

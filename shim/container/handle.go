@@ -5,6 +5,7 @@ package container
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,8 @@ type handle struct {
 	released   bool            // guarded by mu; streams that come now are too late
 	stdinEnded bool            // guarded by mu; asked for before there was an io
 	size       *[2]uint16      // guarded by mu; likewise
+	giveUp     func()          // guarded by mu; ends a start that is under way
+	patience   *time.Timer     // guarded by mu; calls giveUp
 
 	once sync.Once
 	exit reaper.Exit   // written before done is closed
@@ -125,4 +128,28 @@ func (h *handle) signal(sig unix.Signal) error {
 		return fmt.Errorf("process not created: %w", errdefs.ErrFailedPrecondition)
 	}
 	return p.Signal(sig)
+}
+
+// starting notes how to give up a start, until the returned function is called.
+func (h *handle) starting(giveUp func()) (done func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.giveUp = giveUp
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.giveUp = nil
+		if h.patience != nil {
+			h.patience.Stop()
+		}
+	}
+}
+
+// hurry has a start that is under way given up when it takes longer than that.
+func (h *handle) hurry(patience time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.giveUp != nil {
+		h.patience = time.AfterFunc(patience, h.giveUp)
+	}
 }

@@ -61,6 +61,17 @@ func (w *world) check(e effect) error {
 		if w.timers > 1 {
 			return errors.New("the wait is bounded twice")
 		}
+	case watchStart:
+		_, busy := w.starts[""]
+		switch {
+		case e.h != w.m.init.h || w.restore:
+			return errors.New("only a start of the init waits for nothing but the OCI runtime")
+		case !busy || !w.initExited:
+			return errors.New("no start is under way, or the init lives")
+		case w.hurried:
+			return errors.New("the wait is bounded twice")
+		}
+		w.hurried = true
 	case publishFreeze:
 		if w.initExited {
 			return errors.New("the init has exited: nothing is frozen")

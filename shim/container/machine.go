@@ -16,7 +16,7 @@ import (
 //
 //   - an exit is on record (effect record) before it is told (announce, publish);
 //   - TaskStart comes before TaskExit: an exit that is seen while the start is
-//     still under way waits for its result;
+//     still under way waits for its result, which watchStart bounds;
 //   - an exit is told once;
 //   - the exits of execs come before the exit of the init, unless execsOverdue
 //     says that waiting for them has to end;
@@ -41,6 +41,7 @@ type process struct {
 	exit     reaper.Exit  // valid from phaseExiting on
 	seen     *reaper.Exit // an exit that has to wait
 	ending   bool         // the init's end has been acted upon
+	hurried  bool         // its start is given up if it takes much longer
 	overdue  bool         // the init's exit waits for execs no longer
 	start    *call
 	deletes  []*call
@@ -94,6 +95,10 @@ func (m *machine) initGone() bool {
 // exitSeen decides what an exit does now: it waits while an operation on the
 // process is under way, and, for the init, while execs are alive.
 func (m *machine) exitSeen(p *process) []effect {
+	if p.seen != nil && p == m.init && p.phase == phaseStarting && !p.restore && !p.hurried {
+		p.hurried = true
+		return []effect{watchStart{p.h}}
+	}
 	if p.seen == nil || (p.phase != phaseCreated && p.phase != phaseRunning) {
 		return nil
 	}

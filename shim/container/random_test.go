@@ -130,7 +130,7 @@ func TestRandomOrders(t *testing.T) {
 		}
 	}
 	for _, e := range []effect{
-		startOp{}, deleteOp{}, freezeOp{}, record{}, killInit{}, killAll{}, watchExecs{}, announce{}, answer{}, leave{}, retire{}, finish{},
+		startOp{}, deleteOp{}, freezeOp{}, record{}, killInit{}, killAll{}, watchExecs{}, watchStart{}, announce{}, answer{}, leave{}, retire{}, finish{},
 		publish{}, publishExecAdded{}, publishStart{}, publishExit{}, publishDelete{}, publishFreeze{},
 	} {
 		if name := fmt.Sprintf("%T", e); !happened[name] {

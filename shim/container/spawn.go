@@ -5,7 +5,6 @@ package container
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -58,41 +57,35 @@ func (c *Container) spawn(ctx context.Context, exec string, h *handle, io *stdio
 	defer flight.End()
 	pid, err := run()
 	if err != nil {
+		c.endLeft(flight, exec)
 		return 0, err
 	}
 	p, err := flight.Claim(pid, func(e reaper.Exit) { c.post(exited{exec, h, e}) })
 	if err != nil {
+		flight.KillStranger(pid)
 		return 0, fmt.Errorf("process %d that the OCI runtime left: %w", pid, err)
 	}
 	flight.End()
 	h.claim(p)
-	if err := io.Started(ctx); err != nil {
+	if err := c.connect(ctx, io); err != nil {
 		if kerr := p.Signal(unix.SIGKILL); kerr != nil && !errdefs.IsNotFound(kerr) {
 			c.log().WithError(kerr).Error("end a process whose streams could not be connected")
 		}
-		return pid, fmt.Errorf("connect the streams: %w", err)
+		return pid, err
 	}
 	return pid, nil
 }
 
-// abort removes what a create that began then and failed may have left.
-func (c *Container) abort(m *made, begun time.Time) error {
-	ctx, cancel := context.WithTimeout(context.Background(), c.set.env.Deadlines.Delete)
-	defer cancel()
-	err := m.runtime.Delete(ctx, c.id, true)
-	if err != nil || m.systemd || m.cgroupsPath == "" {
-		return err
+// endLeft ends the process that a failed runtime has made all the same, by its pid
+// file: it would run on unseen.
+func (c *Container) endLeft(flight *reaper.Flight, exec string) {
+	path := c.bundle.InitPidPath()
+	if exec != "" {
+		path = c.bundle.ExecPidPath(exec)
 	}
-	// A runtime that died before it could note what it had made leaves cgroups.
-	// One that was there before is somebody else's; systemd collects its own.
-	cg, err := cgroup.Open(m.cgroupsPath)
-	if err != nil {
-		return nil // there is none: the common case
+	if pid, err := oci.ReadPidFile(path); err == nil && flight.KillStranger(pid) {
+		c.log().WithField("pid", pid).Warn("ended a process that was left by an OCI runtime that failed")
 	}
-	if st, err := os.Stat(cg.Dir()); err != nil || st.ModTime().Before(begun) {
-		return nil
-	}
-	return cg.Remove(ctx)
 }
 
 // watchCgroup finds the container's cgroup. Without one the container runs all

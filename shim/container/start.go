@@ -4,6 +4,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -15,19 +16,24 @@ import (
 // start has the OCI runtime start the init, restore it, or make an exec.
 func (c *Container) start(e startOp) (int, error) {
 	m := c.made.Load()
-	ctx := e.to.ctx
 	p, err := c.current(e.exec)
 	if err != nil {
 		return 0, err
 	}
 	switch {
 	case e.exec != "":
-		return c.startExec(ctx, m, e.exec, p.h)
+		return c.startExec(e.to.ctx, m, e.exec, p.h)
 	case e.restore:
-		return c.restore(ctx, m, p.h)
+		return c.restore(e.to.ctx, m, p.h)
 	}
+	ctx, cancel := context.WithCancelCause(e.to.ctx)
+	defer cancel(nil)
+	defer p.h.starting(func() { cancel(errEnded) })()
 	return p.pid, m.runtime.Start(ctx, c.id)
 }
+
+// errEnded is why a start is given up.
+var errEnded = errors.New("the container's process has ended meanwhile")
 
 // current reads a process from the published view: operations run beside the driver
 // and must not touch its machine.
@@ -58,7 +64,7 @@ func (c *Container) startExec(ctx context.Context, m *made, exec string, h *hand
 		}
 	}
 	if err != nil {
-		if cerr := io.Close(); cerr != nil {
+		if cerr := c.closeIO(io); cerr != nil {
 			c.log().WithError(cerr).WithField("exec", exec).Warn("close the streams of an exec that did not start")
 		}
 		return 0, err

@@ -29,6 +29,7 @@ type world struct {
 	records  map[string]record
 	timers   int // of execs overdue
 
+	hurried    bool // the start of the init is given up soon
 	initExited bool // the machine was told
 	overdue    bool
 	retired    bool
@@ -166,6 +167,13 @@ func ways(from, to phase, most int) (found [][]phase) {
 
 // settled checks what has to be true between events.
 func (w *world) settled() error {
+	// Whatever hangs, an exit that is known is on its way, or has a bound.
+	if _, starting := w.starts[""]; w.initExited && starting && !w.restore && !w.hurried {
+		return errors.New("the exit of the init waits for a start without a bound")
+	}
+	if b := w.body(""); w.initExited && !b.asked && w.execsUntold() != "" && w.timers == 0 && len(w.starts) == 0 && w.creating == nil {
+		return errors.New("the exit of the init waits for execs without a bound")
+	}
 	if w.retired != (w.m.init.phase == phaseDeleted) {
 		return fmt.Errorf("retired is %v, but the init is %s", w.retired, w.m.init.phase)
 	}

@@ -25,7 +25,7 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")
 			must(t, put(path))
-			if _, err := parsePidFile(path); err == nil || !strings.Contains(err.Error(), "its pid file cannot be read") {
+			if _, err := ReadPidFile(path); err == nil || !strings.Contains(err.Error(), "its pid file cannot be read") {
 				t.Errorf("as a pid file: %v", err)
 			}
 			if got := readTail(path, maxLog); got != nil {

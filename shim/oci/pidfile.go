@@ -34,7 +34,7 @@ func preparePidFile(op, path string) error {
 // readPid reads the pid that the runtime left, and checks that it can be waited
 // for.
 func (r *Runtime) readPid(op, path string) (int, error) {
-	pid, err := parsePidFile(path)
+	pid, err := ReadPidFile(path)
 	if err == nil {
 		err = checkChild(pid)
 	}
@@ -44,7 +44,9 @@ func (r *Runtime) readPid(op, path string) (int, error) {
 	return pid, nil
 }
 
-func parsePidFile(path string) (int, error) {
+// ReadPidFile reads what a runtime has written for --pid-file. It does not say whose
+// process that is.
+func ReadPidFile(path string) (int, error) {
 	f, err := openRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("it wrote no pid file %s", path)

@@ -113,11 +113,13 @@ func overdue(ctx context.Context, op string, waited time.Duration, err error) er
 	waited = waited.Round(time.Millisecond)
 	how := fmt.Sprintf("was given up by the caller after %s", waited)
 	var ours passed
-	switch {
-	case errors.As(context.Cause(ctx), &ours):
+	switch cause := context.Cause(ctx); {
+	case ctx.Err() == context.Canceled && cause != context.Canceled:
+		how = fmt.Sprintf("was given up after %s: %v", waited, cause)
+	case errors.As(cause, &ours):
 		how = ours.Error() + " and was ended"
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		how = fmt.Sprintf("did not finish before the caller's deadline, within %s, and was ended", waited)
+		how = fmt.Sprintf("did not finish before the caller's deadline and was ended after %s", waited)
 	}
 	if errors.Is(err, errUnkillable) {
 		how += " (" + err.Error() + ")"

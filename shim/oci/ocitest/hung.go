@@ -33,7 +33,7 @@ func HungDir(t testing.TB) string {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
-		if err := os.Remove(dir); err != nil {
+		if err := os.RemoveAll(dir); err != nil { // whoever waited may have made a file
 			t.Error(err)
 		}
 	})

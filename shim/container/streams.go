@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/quoin-io/quoin/shim/bundle"
+	"github.com/quoin-io/quoin/shim/stdio"
+)
+
+// awaitSettled keeps a logging program, which stays, out of the cgroup that the
+// shim is about to leave.
+func (c *Container) awaitSettled(ctx context.Context, s stdio.Streams) error {
+	if c.set.env.Settled == nil || !strings.HasPrefix(s.Stdout, "binary") {
+		return nil
+	}
+	select {
+	case <-c.set.env.Settled:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the shim's own cgroup: %w", ctx.Err())
+	}
+}
+
+// openIO opens the streams of a process, which looks at the paths that the client
+// named: they may be where a file system does not answer.
+func (c *Container) openIO(ctx context.Context, o bundle.Options, id string, s stdio.Streams) (*stdio.IO, error) {
+	if err := c.awaitSettled(ctx, s); err != nil {
+		return nil, err
+	}
+	d := c.set.env.Deadlines
+	io, err := bounded(c, ctx, d.Open+d.Logger, "open the streams", func(ctx context.Context) (*stdio.IO, error) {
+		return stdio.Open(ctx, s, stdio.Options{
+			ID:        id,
+			Namespace: c.set.env.Namespace,
+			UID:       o.IoUID,
+			GID:       o.IoGID,
+			Dir:       c.set.env.SocketDir,
+			Deadlines: d,
+			Children:  c.set.env.Reaper,
+		})
+	}, func(io *stdio.IO) {
+		if err := io.Close(); err != nil {
+			c.log().WithError(err).Warn("close streams that were given up")
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the streams of %q: %w", id, err)
+	}
+	return io, nil
+}
+
+// connect lets the streams flow once the process is there.
+func (c *Container) connect(ctx context.Context, io *stdio.IO) error {
+	d := c.set.env.Deadlines
+	_, err := bounded(c, ctx, d.Console+d.Open, "connect the streams", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, io.Started(ctx)
+	}, nil)
+	if err != nil {
+		return fmt.Errorf("connect the streams: %w", err)
+	}
+	return nil
+}
+
+// closeIO releases streams. A logger has its time to end, and a file's last write
+// may not return.
+func (c *Container) closeIO(io *stdio.IO) error {
+	d := c.set.env.Deadlines
+	return c.within(context.Background(), 3*d.Logger+d.Drain, "close the streams", io.Close)
+}
