@@ -23,22 +23,18 @@ func (p *Place) Container() []oci.SpecOpts {
 		bind(p.run(), config.DefaultDaemon().State),
 		bind(p.hosts(), "/etc/hosts"),
 		bind(p.etc(), filepath.Dir(config.DefaultDaemon().Config)),
-		bind(harness.BinDir(), "/opt/quoin"),
+		bind(harness.BinDir(), p.bin()),
 		bind("/usr", "/usr"), bind("/usr/lib", "/lib"), bind("/usr/lib64", "/lib64"),
 	}
 	return []oci.SpecOpts{
 		oci.WithPrivileged,
 		oci.WithAllDevicesAllowed,
 		oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.CgroupNamespace}),
-		oci.WithEnv([]string{"PATH=" + searchPath}),
+		oci.WithEnv([]string{"PATH=" + p.path()}),
 		oci.WithoutRunMount,
 		oci.WithMounts(mounts),
 	}
 }
-
-// searchPath finds the product, the machine's programs and those of busybox.
-// The runtime of the product comes before one that the machine may have.
-const searchPath = "/opt/quoin:/usr/sbin:/usr/bin:/bin"
 
 func bind(from, to string) specs.Mount {
 	return specs.Mount{Destination: to, Type: "bind", Source: from, Options: []string{"rbind", "rprivate"}}
@@ -48,10 +44,12 @@ func bind(from, to string) specs.Mount {
 // script, runs quoind and reaps what is orphaned. One that is Alone executes
 // quoind in its own stead.
 func (p *Place) Run(prepare string) []string {
-	return []string{"/bin/sh", "-c", "set -e; " + prepare + "\nquoind >>" + p.log() + " 2>&1 || exit $?\n: keeps the shell"}
+	return []string{"/bin/sh", "-c", "set -e; " + prepare + "\n" + p.serve() + " || exit $?\n: keeps the shell"}
 }
 
 // Alone is Run for a quoind that is process 1 itself.
 func (p *Place) Alone(prepare string) []string {
-	return []string{"/bin/sh", "-c", "set -e; " + prepare + "\nexec quoind >>" + p.log() + " 2>&1"}
+	return []string{"/bin/sh", "-c", "set -e; " + prepare + "\nexec " + p.serve()}
 }
+
+func (p *Place) serve() string { return "quoind >>" + p.log() + " 2>&1" }

@@ -4,6 +4,8 @@ package nested
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -51,10 +54,15 @@ func (p *Place) Connect(t testing.TB, pid int) *Inner {
 	if i.client, err = containerd.NewWithConn(connection); err != nil {
 		t.Fatalf("connect to the inner quoind: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, fmt.Errorf("not within %v", patience))
 	defer cancel()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if err := onExit(pid, func() { end(errors.New("its process 1 has exited")) }); err != nil {
+		t.Fatal(err)
+	}
 	if ok, err := i.client.IsServing(ctx); err != nil || !ok {
-		t.Fatalf("the inner quoind does not serve: %v", err)
+		t.Fatalf("the inner quoind does not serve: %v (%v)", context.Cause(ctx), err)
 	}
 	i.RuntimeServiceClient = cri.NewRuntimeServiceClient(connection)
 	for _, ns := range []string{namespaces.Default, harness.KubernetesNamespace} {
@@ -63,11 +71,27 @@ func (p *Place) Connect(t testing.TB, pid int) *Inner {
 	return i
 }
 
+// onExit calls f when a process exits, if that is within our patience.
+func onExit(pid int, f func()) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("watch process %d: %w", pid, err)
+	}
+	go func() {
+		defer unix.Close(fd)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+		if n > 0 && err == nil {
+			f()
+		}
+	}()
+	return nil
+}
+
 // Command is a shell in the namespaces of the inner quoind. It is in none of
 // their cgroups.
 func (i *Inner) Command(ctx context.Context, script string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "nsenter", "--target", strconv.Itoa(i.pid), "--all",
-		"/bin/sh", "-c", "PATH="+searchPath+"; export PATH; "+script)
+		"/bin/sh", "-c", "PATH="+i.place.path()+"; export PATH; "+script)
 	cmd.WaitDelay = time.Second
 	return cmd
 }

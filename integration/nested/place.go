@@ -3,6 +3,7 @@
 package nested
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,16 +25,18 @@ type Place struct{ dir string }
 // settings of every inner quoind. Without CAP_SYS_RESOURCE in the initial user
 // namespace no score can be lowered.
 const settings = `version = 4
-root = '%s'
+root = '%[1]s'
 [debug]
   level = 'debug'
 [plugins.'io.containerd.nri.v1.nri']
   disable = true
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
-  sandbox = '%s'
+  sandbox = '%[2]s'
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = true
-%s`
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  conf_dir = '%[1]s/cni'
+%[3]s`
 
 // NewPlace makes the files of one inner quoind in dir, which exists and is
 // private to the test. Further is appended to the configuration. Everything
@@ -41,8 +44,8 @@ root = '%s'
 func NewPlace(t testing.TB, dir string, uid int, further string) *Place {
 	t.Helper()
 	p := &Place{dir}
-	for _, sub := range []string{p.etc(), p.root(), p.run()} {
-		if err := os.MkdirAll(sub, 0o711); err != nil {
+	for _, sub := range []string{p.etc(), p.root(), p.run(), p.bin()} {
+		if err := os.MkdirAll(sub, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,7 +74,7 @@ func NewPlace(t testing.TB, dir string, uid int, further string) *Place {
 		t.Fatalf("give the inner quoind its images: %v", err)
 	}
 	for _, path := range []string{p.root(), p.run()} {
-		if err := os.Chown(path, uid, uid); err != nil {
+		if err := errors.Join(os.Chown(path, uid, uid), os.Chmod(path, 0o711)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -90,6 +93,7 @@ func (p *Place) etc() string    { return filepath.Join(p.dir, "etc", "quoind") }
 func (p *Place) hosts() string  { return filepath.Join(p.dir, "etc", "hosts") }
 func (p *Place) root() string   { return filepath.Join(p.dir, "root") }
 func (p *Place) run() string    { return filepath.Join(p.dir, "run") }
+func (p *Place) bin() string    { return filepath.Join(p.dir, "bin") }
 func (p *Place) images() string { return filepath.Join(p.dir, "images.tar") }
 func (p *Place) log() string    { return filepath.Join(p.run(), "log") }
 
@@ -97,6 +101,10 @@ func (p *Place) log() string    { return filepath.Join(p.run(), "log") }
 func (p *Place) socket() string {
 	return filepath.Join(p.run(), filepath.Base(config.DefaultDaemon().Address))
 }
+
+// path finds the product, the machine's programs and those of busybox. The
+// runtime of the product comes before one that the machine may have.
+func (p *Place) path() string { return p.bin() + ":/usr/sbin:/usr/bin:/bin" }
 
 // Log is the end of the inner quoind's log, without what is for debugging.
 func (p *Place) Log() string {

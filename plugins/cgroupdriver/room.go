@@ -15,6 +15,9 @@ import (
 // roomDeadline bounds the moving of processes: each is one write.
 const roomDeadline = 5 * time.Second
 
+// Leaf is where the processes of a cgroup namespace's root go.
+const Leaf = cgroup.Leaf
+
 // makeRoom has the processes leave the root of a cgroup namespace (see
 // cgroup.LeaveTop), where containers are placed by cgroupfs: systemd keeps its
 // root empty itself. What does not work is a warning, since containers without
@@ -33,7 +36,7 @@ func makeRoom(ctx context.Context, root string, facts *Facts, d *Decision) {
 		return
 	}
 	log.G(ctx).WithField("processes", v.Moved).WithField("controllers", strings.Join(v.Controllers, ",")).
-		Infof("moved what was in the root of the cgroup namespace to %s, so that cgroup v2 gives containers their controllers", cgroup.Leaf)
+		Infof("moved what was in the root of the cgroup namespace to %s, so that cgroup v2 gives containers their controllers", Leaf)
 	if now, err := cgroup.Probe(root); err == nil {
 		facts.Facts = now
 	}

@@ -64,7 +64,10 @@ func checkControllers(_ context.Context, w *world) Finding {
 		}
 		return out
 	}
-	const fix = "enable them: take cgroup_disable= off the kernel's command line (on a Raspberry Pi add cgroup_enable=memory), and on v1 mount them"
+	fix := "enable them: take cgroup_disable= off the kernel's command line (on a Raspberry Pi add cgroup_enable=memory), and on v1 mount them"
+	if w.node.facts.Nested {
+		fix = delegateFix
+	}
 	f := good("%s", strings.Join(have, " "))
 	if missing := lacks(vital); len(missing) > 0 {
 		f = failure(fix, "%s missing: containers cannot be limited", strings.Join(missing, ", "))
@@ -88,7 +91,11 @@ func checkDelegation(_ context.Context, w *world) Finding {
 		return warning(asRoot, "what root may do with cgroups cannot be seen")
 	}
 	f := good("%s (%s) can have cgroups below it", whose, path)
-	if !delegated {
+	if barred, ok := w.barred(); ok && w.node.driver == cgroupfs {
+		f = barred
+	} else if withheld, ok := w.withheld(); ok {
+		f = withheld
+	} else if !delegated {
 		f = warning(fix, "%s (%s) is read-only", whose, path)
 		if userns || w.node.driver == cgroupfs {
 			f.Status = Fail

@@ -2,7 +2,12 @@
 
 package doctor
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"github.com/quoin-io/quoin/shim/cgroup"
+)
 
 func TestCgroups(t *testing.T) {
 	const version, controllers, delegation, unit = "cgroup.version", "cgroup.controllers", "cgroup.delegation", "cgroup.unit"
@@ -27,6 +32,18 @@ func TestCgroups(t *testing.T) {
 		"ours":               {id: delegation, alone: true, want: OK, message: "quoinctl's own cgroup (/user.slice/session-1.scope)"},
 		"of root by another": {id: delegation, alone: true, change: notRoot, want: Warn, fix: "as root"},
 
+		"nested": {id: delegation, files: nested("cpuset cpu io memory hugetlb pids\n"), change: onCgroupfs, want: OK},
+		"nested, withheld": {
+			id: delegation, files: both(nested("cpu pids\n"), file("/sys/fs/cgroup/cgroup.procs", "")), change: onCgroupfs,
+			want: Fail, message: "does not give containers cpuset, io, memory, hugetlb", fix: "restart quoind",
+		},
+		"nested, occupied": {
+			id: delegation, files: both(nested("\n"), file("/sys/fs/cgroup/cgroup.procs", "1\n")), change: onCgroupfs,
+			want: Fail, message: "it has processes", fix: "/init",
+		},
+		"nested below systemd": {id: delegation, files: nested("\n"), want: OK},
+		"not delegated":        {id: controllers, files: both(nested("\n"), file("/sys/fs/cgroup/cgroup.controllers", "pids\n")), want: Fail, fix: "Delegate=cpu"},
+
 		"good":        {id: unit, want: OK, message: "Delegate=yes, KillMode=process"},
 		"none":        {id: unit, files: file(unitFile, gone), want: Warn, message: "no unit", fix: "make install"},
 		"no delegate": {id: unit, files: file(unitFile, "[Service]\nKillMode=process\n"), want: Fail, fix: "Delegate=yes"},
@@ -35,6 +52,32 @@ func TestCgroups(t *testing.T) {
 		"overridden":  {id: unit, files: file("/etc/systemd/system/quoind.service", "[Service]\nDelegate=cpu memory\n"), want: Warn, message: "KillMode"},
 	} {
 		check1(t, name, s)
+	}
+}
+
+// nested is a cgroup namespace whose root gives controllers to its children.
+func nested(given string) map[string]string {
+	return file("/sys/fs/cgroup/cgroup.type", "domain\n", "/sys/fs/cgroup/cgroup.subtree_control", given)
+}
+
+func onCgroupfs(t *testing.T, f fixture) { exports("driver", "cgroupfs", "cgroup", "/init")(t, f) }
+
+// barred is about what root of a host may always do: its findings are told from
+// facts.
+func TestBarred(t *testing.T) {
+	for want, facts := range map[string]cgroup.Facts{
+		"read-only":                {Barred: true},
+		"start quoind in a cgroup": {Barred: true, UserNamespace: true},
+		"have the cgroup":          {Barred: true, UserNamespace: true, Nested: true},
+	} {
+		w := &world{}
+		w.node.facts.Facts = facts
+		if f, ok := w.barred(); !ok || f.Status != Fail || !strings.Contains(f.Message+f.Fix, want) {
+			t.Errorf("%+v: %+v, want %q", facts, f, want)
+		}
+	}
+	if f, ok := (&world{}).barred(); ok {
+		t.Errorf("where nothing is barred: %+v", f)
 	}
 }
 
