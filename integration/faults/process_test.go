@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"os"
 	"syscall"
 	"testing"
 
@@ -40,4 +41,12 @@ func continueProcess(t *testing.T, pid int) {
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		t.Fatalf("continue %d: %v", pid, err)
 	}
+}
+
+// fileMissing says why a file is not there, "" when it is.
+func fileMissing(path string) string {
+	if _, err := os.Stat(path); err != nil {
+		return err.Error()
+	}
+	return ""
 }
