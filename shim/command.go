@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/shim/oci"
 )
 
 // command is the command line that containerd's shim protocol prescribes
@@ -81,6 +82,8 @@ func Run(ctx context.Context, args []string) int {
 		return 0
 	}
 	if err == nil {
+		// What a daemon has leaked to us reaches nothing that we start.
+		oci.SealDescriptors()
 		err = c.run(ctx)
 	}
 	if err != nil {

@@ -22,7 +22,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/bootstrap"
 	"github.com/quoin-io/quoin/shim/bundle"
 	"github.com/quoin-io/quoin/shim/ledger"
@@ -106,7 +105,7 @@ func (c *command) endContainer(ctx context.Context, b *bundle.Bundle) error {
 		Root:          root,
 		SystemdCgroup: opts.SystemdCgroup,
 		Bundle:        b.Path(),
-		Deadlines:     config.DefaultDeadlines(),
+		Deadlines:     deadlines(ctx),
 		Children:      plainChildren{},
 	})
 	if err != nil {

@@ -52,7 +52,7 @@ func (c *command) printInfo(ctx context.Context) error {
 		Binary:    opts.BinaryName,
 		Root:      dir,
 		Bundle:    dir,
-		Deadlines: config.DefaultDeadlines(),
+		Deadlines: deadlines(ctx),
 		Children:  plainChildren{},
 	})
 	if err != nil {

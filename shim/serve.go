@@ -19,7 +19,6 @@ import (
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
-	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/bootstrap"
 	"github.com/quoin-io/quoin/shim/cgroup"
 	"github.com/quoin-io/quoin/shim/container"
@@ -150,6 +149,10 @@ func (c *command) environment(s *server) (container.Env, error) {
 	if err != nil {
 		return container.Env{}, fmt.Errorf("the environment's %s: %w", cgroup.DriverEnv, err)
 	}
+	set, err := readSettings()
+	if err != nil {
+		return container.Env{}, err
+	}
 	s.oom = &oomWatch{}
 	return container.Env{
 		Namespace:   c.namespace,
@@ -160,7 +163,8 @@ func (c *command) environment(s *server) (container.Env, error) {
 		Known:       oci.NewKnown(),
 		Host:        cgroup.ProbeInit(""),
 		Driver:      driver,
-		Deadlines:   config.DefaultDeadlines(),
+		Deadlines:   set.deadlines,
+		LoggerDirs:  set.loggerDirs,
 		RuntimeRoot: runtimeRoot,
 		SocketDir:   filepath.Dir(s.socket),
 		Executable:  self,

@@ -27,6 +27,9 @@ const maxInput = 10 << 20
 // start makes the shim of a task, or finds the one of its pod, and prints the
 // address. Whatever it prints beside that would be taken for a part of it.
 func (c *command) start(context.Context) error {
+	if _, err := readSettings(); err != nil {
+		return err
+	}
 	input, err := io.ReadAll(io.LimitReader(c.stdin, maxInput))
 	if err != nil {
 		return fmt.Errorf("read the bootstrap parameters: %w", err)

@@ -55,6 +55,8 @@ type Env struct {
 	Driver cgroup.Driver
 	// Deadlines of all that can get stuck; all fields set.
 	Deadlines config.Deadlines
+	// LoggerDirs are where binary loggers may be; empty means anywhere.
+	LoggerDirs []string
 	// RuntimeRoot holds the OCI runtime's state, one directory per namespace,
 	// unless a task's options name another.
 	RuntimeRoot string

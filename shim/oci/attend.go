@@ -31,7 +31,7 @@ type attendance struct {
 // takes its process group along: what it has started was for nothing.
 func (a *attendance) run() error {
 	cmd := a.build()
-	sealDescriptors()
+	SealDescriptors()
 	warm(cmd.Path)
 	if err := a.children.Start(cmd); err != nil {
 		return err

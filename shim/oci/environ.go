@@ -24,11 +24,11 @@ func environ() []string {
 	})
 }
 
-// sealDescriptors marks all descriptors but the standard three close-on-exec. Go
+// SealDescriptors marks all descriptors but the standard three close-on-exec. Go
 // opens its own so; what the shim inherited, or a library opened otherwise, must
 // not reach the runtime either (CVE-2024-21626 began with such a one). Descriptors
 // that a child is meant to get are passed by os/exec, which this does not touch.
-func sealDescriptors() {
+func SealDescriptors() {
 	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
 		return
 	}
