@@ -35,9 +35,25 @@ type Exit struct {
 	// OOM says that the kernel killed a process of the container for want of
 	// memory before the exit.
 	OOM bool `json:"OOM,omitempty"`
+	// Unknown says that nobody knows how the process ended: its shim was gone.
+	// Status is then UnknownStatus, and At the time at which that was found out.
+	Unknown bool `json:"Unknown,omitempty"`
+	// Learnt says how the status became known after the shim's death; empty when
+	// the shim itself has waited for the process.
+	Learnt string `json:"Learnt,omitempty"`
 	// Exec is the id of the exec, empty for the init. Record and RecordExec set it.
 	Exec string `json:"Exec,omitempty"`
 }
+
+// Values of Exit.Learnt.
+const (
+	// LearntPidfd: the kernel kept it for whoever held a pidfd.
+	LearntPidfd = "pidfd"
+	// LearntZombie: nobody had reaped the process yet.
+	LearntZombie = "zombie"
+	// LearntKilled: the process was alive when the one who tells killed it.
+	LearntKilled = "killed"
+)
 
 // stored is an Exit in its file. Version 0 is a record of the runc shim.
 type stored struct {
@@ -45,7 +61,7 @@ type stored struct {
 	Version int `json:"QuoinVersion"`
 }
 
-// CorruptError is a record that is cut off, garbage, or says what cannot be. It
+// CorruptError is a record, of an exit or a birth, that is cut off, garbage, or says what cannot be. It
 // is errdefs.ErrDataLoss.
 type CorruptError struct {
 	// Path is the record's file.
@@ -56,7 +72,7 @@ type CorruptError struct {
 
 // Error names the file and the fault.
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("exit record %s is unreadable: %v", e.Path, e.Reason)
+	return fmt.Sprintf("record %s is unreadable: %v", e.Path, e.Reason)
 }
 
 // Unwrap makes it errdefs.ErrDataLoss.
@@ -73,7 +89,7 @@ type VersionError struct {
 
 // Error names both versions.
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("exit record %s has version %d, this shim reads up to %d: use the newer shim", e.Path, e.Version, version)
+	return fmt.Sprintf("record %s has version %d, this shim reads up to %d: use the newer shim", e.Path, e.Version, version)
 }
 
 // Unwrap makes it errdefs.ErrNotImplemented.
@@ -106,21 +122,29 @@ func encode(e Exit) ([]byte, error) {
 	return b, nil
 }
 
-// decode reads one record; exec is the one that path belongs to.
-func decode(b []byte, path, exec string) (Exit, error) {
-	// A newer record may have changed the type of any other field.
+// checkVersion refuses what is no single record, and a newer one, which may have
+// changed the type of any other field.
+func checkVersion(b []byte, path string) error {
 	var head struct {
 		Version int `json:"QuoinVersion"`
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if err := dec.Decode(&head); err != nil {
-		return Exit{}, &CorruptError{path, err}
+		return &CorruptError{path, err}
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return Exit{}, &CorruptError{path, errors.New("more than one record")}
+		return &CorruptError{path, errors.New("more than one record")}
 	}
 	if head.Version > version {
-		return Exit{}, &VersionError{path, head.Version}
+		return &VersionError{path, head.Version}
+	}
+	return nil
+}
+
+// decode reads one record of an exit; exec is the one that path belongs to.
+func decode(b []byte, path, exec string) (Exit, error) {
+	if err := checkVersion(b, path); err != nil {
+		return Exit{}, err
 	}
 	var s stored
 	if err := json.Unmarshal(b, &s); err != nil {

@@ -51,7 +51,7 @@ func isPlain(id string) bool {
 // while a machine that lost power has lost the container with it.
 func Record(bundle string, e Exit) error {
 	e.Exec = ""
-	return write(bundle, initFile, e)
+	return record(bundle, initFile, e)
 }
 
 // RecordExec stores how an exec ended, as Record does. Any id will do that is
@@ -61,54 +61,72 @@ func RecordExec(bundle, id string, e Exit) error {
 		return fmt.Errorf("record exit of exec %q: its id is empty or not UTF-8: %w", id, errdefs.ErrInvalidArgument)
 	}
 	e.Exec = id
-	return write(bundle, execFile(id), e)
+	return record(bundle, execFile(id), e)
+}
+
+func record(bundle, name string, e Exit) error {
+	content, err := encode(e)
+	if err != nil {
+		return err
+	}
+	return write(bundle, name, content, true)
 }
 
 // Read returns the record of a container's init, written by this shim or the
 // runc shim. None is errdefs.ErrNotFound, a damaged one a CorruptError, a newer
 // one a VersionError.
-func Read(bundle string) (Exit, error) { return read(bundle, initFile, "") }
+func Read(bundle string) (Exit, error) { return readExit(bundle, initFile, "") }
 
 // ReadExec returns the record of an exec, with Read's errors.
-func ReadExec(bundle, id string) (Exit, error) { return read(bundle, execFile(id), id) }
+func ReadExec(bundle, id string) (Exit, error) { return readExit(bundle, execFile(id), id) }
 
-// RemoveExec forgets an exec; one that has no record is no error.
+func readExit(bundle, name, exec string) (Exit, error) {
+	path := filepath.Join(bundle, name)
+	b, err := read(path)
+	if err != nil {
+		return Exit{}, err
+	}
+	return decode(b, path, exec)
+}
+
+// RemoveExec forgets an exec; one that has no record is no error. Its birth goes
+// first: an exec with a birth and no exit is one whose exit nobody was told.
 func RemoveExec(bundle, id string) error {
-	if err := os.Remove(filepath.Join(bundle, execFile(id))); err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("remove exit record of exec %q: %w", id, err)
+	for _, name := range [...]string{birthOf(id), execFile(id)} {
+		if err := os.Remove(filepath.Join(bundle, name)); err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("remove the records of exec %q: %w", id, err)
+		}
 	}
 	return nil
 }
 
-// execFile maps ids to names, different ids to different names: '@' is in no
+func execFile(id string) string { return "exit" + execSuffix(id) }
+
+// execSuffix maps ids to names, different ids to different names: '@' is in no
 // plain id, so no id can pose as the hash of another.
-func execFile(id string) string {
+func execSuffix(id string) string {
 	if isPlain(id) {
-		return "exit-" + id + ".json"
+		return "-" + id + ".json"
 	}
-	return fmt.Sprintf("exit@%x.json", sha256.Sum256([]byte(id)))
+	return fmt.Sprintf("@%x.json", sha256.Sum256([]byte(id)))
 }
 
 // write makes a new file beside the old one and renames it over that. All names
 // are resolved in the bundle once opened, and a rename replaces a link, not what
 // it points to.
-func write(bundle, name string, e Exit) error {
-	content, err := encode(e)
-	if err != nil {
-		return err
-	}
+func write(bundle, name string, content []byte, sync bool) error {
 	dir, err := unix.Open(bundle, unix.O_DIRECTORY|unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fail(bundle, name, os.NewSyscallError("open bundle", err))
 	}
 	defer unix.Close(dir)
 
-	temp := ".exit." + strconv.FormatUint(rand.Uint64(), 36)
+	temp := ".ledger." + strconv.FormatUint(rand.Uint64(), 36)
 	fd, err := unix.Openat(dir, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return fail(bundle, name, os.NewSyscallError("create", err))
 	}
-	err = fill(fd, content)
+	err = fill(fd, content, sync)
 	if err == nil {
 		err = os.NewSyscallError("rename", unix.Renameat(dir, temp, dir, name))
 	}
@@ -119,8 +137,8 @@ func write(bundle, name string, e Exit) error {
 	return nil
 }
 
-// fill writes, syncs and closes.
-func fill(fd int, content []byte) error {
+// fill writes, syncs if asked to, and closes.
+func fill(fd int, content []byte, sync bool) error {
 	defer unix.Close(fd)
 	for len(content) > 0 {
 		n, err := unix.Write(fd, content)
@@ -132,39 +150,42 @@ func fill(fd int, content []byte) error {
 		}
 		content = content[n:]
 	}
+	if !sync {
+		return nil
+	}
 	return os.NewSyscallError("fsync", unix.Fsync(fd))
 }
 
-func read(bundle, name, exec string) (Exit, error) {
-	path := filepath.Join(bundle, name)
+// read returns the content of a record.
+func read(path string) ([]byte, error) {
 	// O_NONBLOCK: a FIFO in the record's place must not hold the reader.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return Exit{}, fmt.Errorf("no exit record %s: %w", path, errdefs.ErrNotFound)
+		return nil, fmt.Errorf("no record %s: %w", path, errdefs.ErrNotFound)
 	case errors.Is(err, unix.ELOOP):
-		return Exit{}, &CorruptError{path, errors.New("it is a symbolic link")}
+		return nil, &CorruptError{path, errors.New("it is a symbolic link")}
 	case err != nil:
-		return Exit{}, fmt.Errorf("read exit record: %w", err)
+		return nil, fmt.Errorf("read record: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return Exit{}, fmt.Errorf("read exit record: %w", err)
+		return nil, fmt.Errorf("read record: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return Exit{}, &CorruptError{path, fmt.Errorf("it is no file (%s)", info.Mode())}
+		return nil, &CorruptError{path, fmt.Errorf("it is no file (%s)", info.Mode())}
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
 	if err != nil {
-		return Exit{}, fmt.Errorf("read exit record %s: %w", path, err)
+		return nil, fmt.Errorf("read record %s: %w", path, err)
 	}
 	if len(b) > maxRecord {
-		return Exit{}, &CorruptError{path, fmt.Errorf("more than %d bytes", maxRecord)}
+		return nil, &CorruptError{path, fmt.Errorf("more than %d bytes", maxRecord)}
 	}
-	return decode(b, path, exec)
+	return b, nil
 }
 
 func fail(bundle, name string, err error) error {
-	return fmt.Errorf("record exit in %s: %w", filepath.Join(bundle, name), err)
+	return fmt.Errorf("write record %s: %w", filepath.Join(bundle, name), err)
 }
