@@ -39,6 +39,11 @@ type Config struct {
 	// ShimTimeout is how long a scrape waits for shims, as time.ParseDuration
 	// reads it. Of one that does not answer, the last answer is served.
 	ShimTimeout string `toml:"shim_timeout"`
+	// Deadlines of the shims by name (see config.Deadlines), such as create = "5m".
+	Deadlines map[string]string `toml:"deadlines"`
+	// LoggerDirs are the directories from which shims run binary:// loggers; empty
+	// means from anywhere.
+	LoggerDirs []string `toml:"logger_dirs"`
 }
 
 func defaultConfig() *Config { return &Config{ShimTimeout: "1s"} }
@@ -47,6 +52,7 @@ func defaultConfig() *Config { return &Config{ShimTimeout: "1s"} }
 type owner struct {
 	counters *counters
 	shims    *metrics.Collector
+	shimEnv  []string // variables for every shim
 }
 
 // Register adds the plugin that owns the counters. Disabling it (by its URI,
@@ -70,8 +76,13 @@ func newOwner(ic *plugin.InitContext) (*owner, error) {
 	if err != nil || patience <= 0 {
 		return nil, fmt.Errorf("shim_timeout %q is no positive duration, such as \"1s\": %w", cfg.ShimTimeout, errdefs.ErrInvalidArgument)
 	}
+	shimEnv, err := shimEnvironment(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("[plugins.%q]: %w", string(Type)+"."+ID, err)
+	}
 	namespace := gometrics.NewNamespace("quoin", "runtime", nil)
 	o := &owner{
+		shimEnv:  shimEnv,
 		counters: newCounters(namespace),
 		shims: metrics.New(metrics.Options{
 			// The plugin's own directory is beside that of the task runtime.

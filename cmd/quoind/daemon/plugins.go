@@ -20,7 +20,7 @@ import (
 var decorators = map[string][]func(*plugin.Registration){
 	"io.containerd.runtime.v2.task": {cgroupdriver.WrapTasks, runtime.Decorate},
 	"io.containerd.cri.v1.runtime":  {cgroupdriver.WrapCRI},
-	"io.containerd.shim.v1.manager": {cgroupdriver.WrapShims},
+	"io.containerd.shim.v1.manager": {cgroupdriver.WrapShims, runtime.WrapShims},
 }
 
 // assemble adds quoind's plugins to the registry, decorates containerd's, and
