@@ -67,6 +67,7 @@ func newError(binary, op, logged, stderr string, cause error) *Error {
 	}
 	if ran {
 		e.class = classify(op, e.Message)
+		e.Message = explain(e.Message)
 	}
 	return e
 }
