@@ -27,9 +27,11 @@ func (r *Reaper) janitor(chld chan os.Signal) {
 		case <-r.stop:
 			return
 		}
+		r.gate.enter()
 		for again := true; again; {
 			held, again = r.sweep(held)
 		}
+		r.gate.leave()
 	}
 }
 

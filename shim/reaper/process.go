@@ -35,8 +35,8 @@ const unknownStatus = 255
 // with a later one of the same pid.
 type Process struct {
 	pid  int
-	file *os.File // the pidfd, in Go's poller
-	conn syscall.RawConn
+	file *os.File        // the pidfd, in Go's poller; nil if it is another's
+	conn syscall.RawConn // of the pidfd; nil once the process is known to be gone
 }
 
 // Pid returns the process id in the shim's PID namespace.
@@ -45,6 +45,9 @@ func (p *Process) Pid() int { return p.pid }
 // Signal sends a signal to exactly this process. It returns ErrNotFound once the
 // process is gone.
 func (p *Process) Signal(sig unix.Signal) error {
+	if p.conn == nil {
+		return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
+	}
 	var serr error
 	err := p.conn.Control(func(fd uintptr) {
 		serr = unix.PidfdSendSignal(int(fd), sig, nil, 0)
@@ -68,21 +71,37 @@ func (p *Process) Signal(sig unix.Signal) error {
 func (f *Flight) Claim(pid int, exited func(Exit)) (*Process, error) {
 	f.r.own(pid)
 	p, err := openProcess(pid)
-	if err == nil && !f.r.keep(p) {
-		p.file.Close()
-		err = fmt.Errorf("process %d belongs to another container: %w", pid, errdefs.ErrAlreadyExists)
+	if err == nil {
+		if err = f.r.claim(p, exited); err != nil {
+			p.file.Close()
+		}
 	}
 	if err != nil {
 		f.r.disown(pid, false)
 		return nil, err
 	}
+	return p, nil
+}
+
+// claim has exited called once p has ended and was reaped.
+func (r *Reaper) claim(p *Process, exited func(Exit)) error {
+	if !r.keep(p) {
+		return fmt.Errorf("process %d belongs to another container: %w", p.pid, errdefs.ErrAlreadyExists)
+	}
 	go func() {
-		e := p.wait()
-		f.r.letGo(p)
-		f.r.disown(pid, true)
+		err := p.ready()
+		r.gate.enter()
+		defer r.gate.leave()
+		e := Exit{Status: unknownStatus, At: time.Now(), Unknown: true}
+		if err == nil {
+			e = p.reap(e.At)
+		}
+		p.file.Close()
+		r.letGo(p)
+		r.disown(p.pid, true)
 		exited(e)
 	}()
-	return p, nil
+	return nil
 }
 
 // openProcess opens a pidfd whose readiness is waited for in Go's poller, so
@@ -110,32 +129,48 @@ func (p *Process) ready() error {
 	})
 }
 
-// wait blocks until the process is dead, reaps it and closes its pidfd.
-func (p *Process) wait() Exit {
-	defer p.file.Close()
-	if err := p.ready(); err != nil {
-		return Exit{Status: unknownStatus, At: time.Now(), Unknown: true}
-	}
-	at := time.Now()
-	var ws unix.WaitStatus
-	// The zombie is ours alone and pins its pid, so that wait4 by pid is exact.
-	got, err := ignoringEINTR(func() (int, error) { return unix.Wait4(p.pid, &ws, 0, nil) })
-	if err != nil || got != p.pid {
+// reap takes the exit of a process that is dead. By its pidfd that is exact: of what
+// is no child of this process it takes nothing.
+func (p *Process) reap(at time.Time) Exit {
+	exit := Exit{Status: unknownStatus, At: at, Unknown: true}
+	err := p.conn.Control(func(fd uintptr) {
+		var info unix.Siginfo
+		_, err := ignoringEINTR(func() (int, error) {
+			return 0, unix.Waitid(unix.P_PIDFD, int(fd), &info, unix.WEXITED, nil)
+		})
+		if err == nil {
+			exit = exitOf(waitStatus(&info), at)
+		} else if ws, ok := p.told(int(fd)); ok {
+			exit = exitOf(ws, at)
+		}
+	})
+	if err != nil {
 		return Exit{Status: unknownStatus, At: at, Unknown: true}
 	}
-	if ws.Signaled() {
-		return Exit{Status: 128 + int(ws.Signal()), Signal: ws.Signal(), At: at}
-	}
-	return Exit{Status: ws.ExitStatus(), At: at}
+	return exit
 }
 
-// siginfoPid reads si_pid of a SIGCHLD siginfo, which x/sys leaves opaque: three
-// ints, then (64-bit: after padding to 8) the pid (asm-generic/siginfo.h).
-func siginfoPid(info *unix.Siginfo) int {
-	type chld struct {
-		_   [3]int32
-		_   [(unsafe.Sizeof(uintptr(0)) - 4) / 4]int32
-		pid int32
+// chld is a SIGCHLD siginfo, which x/sys leaves opaque: three ints, then (64-bit:
+// after padding to 8) the rest (asm-generic/siginfo.h).
+type chld struct {
+	_      [2]int32
+	code   int32
+	_      [(unsafe.Sizeof(uintptr(0)) - 4) / 4]int32
+	pid    int32
+	_      uint32 // uid
+	status int32
+}
+
+// exitedCode is si_code of a process that exited by itself (CLD_EXITED).
+const exitedCode = 1
+
+func siginfoPid(info *unix.Siginfo) int { return int((*chld)(unsafe.Pointer(info)).pid) }
+
+// waitStatus makes of a siginfo what wait4 would have said.
+func waitStatus(info *unix.Siginfo) unix.WaitStatus {
+	c := (*chld)(unsafe.Pointer(info))
+	if c.code == exitedCode {
+		return unix.WaitStatus(c.status&0xff) << 8
 	}
-	return int((*chld)(unsafe.Pointer(info)).pid)
+	return unix.WaitStatus(c.status & 0x7f)
 }

@@ -35,6 +35,7 @@ type Reaper struct {
 	strangers map[int]map[*Flight]struct{} // dead stranger → flights it has to outlast, guarded by mu
 	stats     Stats                        // guarded by mu
 
+	gate gate          // shut while parked
 	poke chan struct{} // capacity 1: the janitor has something to look at
 	stop chan struct{}
 	done chan struct{}
@@ -42,7 +43,9 @@ type Reaper struct {
 
 // New makes this process a child subreaper (prctl(2), Linux 3.4) and starts the
 // janitor. Close ends the janitor.
-func New() (*Reaper, error) {
+func New() (*Reaper, error) { return start(func(*Reaper) {}) }
+
+func start(prepare func(*Reaper)) (*Reaper, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("become the subreaper of the containers' processes: %w", err)
 	}
@@ -55,6 +58,7 @@ func New() (*Reaper, error) {
 		stop:      make(chan struct{}),
 		done:      make(chan struct{}),
 	}
+	prepare(r)
 	chld := make(chan os.Signal, 1)
 	signal.Notify(chld, unix.SIGCHLD)
 	go r.janitor(chld)
@@ -65,6 +69,7 @@ func New() (*Reaper, error) {
 // Close stops the janitor. Claimed processes are still waited for.
 func (r *Reaper) Close() {
 	close(r.stop)
+	r.gate.open()
 	<-r.done
 }
 
