@@ -66,6 +66,10 @@ func TestUserNamespace(t *testing.T) {
 	}
 	i.Containers(t, b)
 	checkHandedOn(t, i)
+	_, stderr, err := i.Try(t, "quoinctl run --rm "+harness.BusyboxRef+" weighty true")
+	if err == nil || !strings.Contains(stderr, "does not give the cpu controller") {
+		t.Errorf("a container with a weight that was not delegated: %v, %s", err, stderr)
+	}
 	i.CheckDoctor(t, map[string]string{"cgroup.delegation": "ok", "cgroup.driver": "ok", "cgroup.version": "ok"})
 }
 
