@@ -80,6 +80,10 @@ func newOwner(ic *plugin.InitContext) (*owner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("[plugins.%q]: %w", string(Type)+"."+ID, err)
 	}
+	// As variables, by which the shims get them too.
+	for _, name := range []string{config.DeadlinesEnv, config.LoggerDirsEnv} {
+		ic.Meta.Exports[name] = valueOf(shimEnv, name)
+	}
 	namespace := gometrics.NewNamespace("quoin", "runtime", nil)
 	o := &owner{
 		shimEnv:  shimEnv,
@@ -104,16 +108,17 @@ func Decorate(r *plugin.Registration) {
 	inner := r.InitFn
 	r.Requires = append(r.Requires[:len(r.Requires):len(r.Requires)], Type, config.CgroupDriverPluginType)
 	r.InitFn = func(ic *plugin.InitContext) (any, error) {
-		instance, err := inner(ic)
-		if err != nil {
-			return nil, err
-		}
 		found, err := ic.GetByID(Type, ID)
 		if errors.Is(err, plugin.ErrPluginNotFound) {
-			return instance, nil // disabled
+			return inner(ic) // disabled
 		}
 		if err != nil {
 			return nil, fmt.Errorf("decorating the task runtime: %w", err)
+		}
+		wake(ic.Context, filepath.Dir(ic.Properties[plugins.PropertyStateDir]), firstWord, lastWord)
+		instance, err := inner(ic)
+		if err != nil {
+			return nil, err
 		}
 		tasks, ok := instance.(runtime.PlatformRuntime)
 		if !ok {

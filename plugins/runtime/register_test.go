@@ -104,15 +104,18 @@ func TestDecorateLeavesAloneWhenDisabled(t *testing.T) {
 }
 
 func TestDecorateErrors(t *testing.T) {
+	freshMetrics(t)
+	set := plugin.NewPluginSet()
+	start(t, registered(t), set)
 	inner := errors.New("inner")
 	r := taskPlugin(nil, inner)
 	Decorate(r)
-	if _, err := start(t, *r, plugin.NewPluginSet()).Instance(); !errors.Is(err, inner) {
+	if _, err := start(t, *r, set).Instance(); !errors.Is(err, inner) {
 		t.Errorf("error %v, want the inner plugin's", err)
 	}
 
 	freshMetrics(t)
-	set := plugin.NewPluginSet()
+	set = plugin.NewPluginSet()
 	start(t, registered(t), set)
 	r = taskPlugin("no runtime", nil)
 	Decorate(r)

@@ -20,7 +20,7 @@ import (
 const unknownType = "unknown"
 
 // Runtime is containerd's task runtime, decorated. Everything it answers is
-// what the inner one answers.
+// what the inner one answers, if that comes in time.
 type Runtime struct {
 	runtime.PlatformRuntime
 	counters *counters
@@ -63,6 +63,16 @@ func (r *Runtime) Get(ctx context.Context, id string) (runtime.Task, error) {
 		r.types.Delete(keyOf(ctx, id))
 	}
 	return task, err
+}
+
+// Tasks lists the tasks of the context's namespace, or of all. Asking them for
+// states or statistics is bounded, however many shims are stopped or hang.
+func (r *Runtime) Tasks(ctx context.Context, all bool) ([]runtime.Task, error) {
+	tasks, err := r.PlatformRuntime.Tasks(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	return list(tasks, answerWithin), nil
 }
 
 // Delete deletes a task and returns how it exited.

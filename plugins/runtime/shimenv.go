@@ -77,3 +77,14 @@ func withDefaults(env, more []string) []string {
 	}
 	return env
 }
+
+// valueOf finds a variable in env, else in the daemon's environment, which shims
+// inherit.
+func valueOf(env []string, name string) string {
+	for _, kv := range env {
+		if value, ok := strings.CutPrefix(kv, name+"="); ok {
+			return value
+		}
+	}
+	return os.Getenv(name)
+}

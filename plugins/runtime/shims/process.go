@@ -19,7 +19,9 @@ import (
 
 // Process is what the kernel says of a shim that does not say it itself.
 type Process struct {
-	PID     int
+	PID int
+	// Stopped says that a signal has stopped it (SIGSTOP), or a debugger.
+	Stopped bool
 	Memory  control.Memory
 	Started time.Time
 }
@@ -38,40 +40,52 @@ func (s Shim) FindProcess() (Process, bool) {
 		if err != nil || pid <= 1 {
 			continue
 		}
-		parent, _, ok := stat(pid)
+		child, ok := stat(pid)
 		if !ok {
 			continue
 		}
-		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", parent))
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child.parent))
 		if err != nil || !strings.HasPrefix(string(name), "containerd-shim") {
 			continue // the pid is another's by now
 		}
-		_, ticks, ok := stat(parent)
+		shim, ok := stat(child.parent)
 		if !ok {
 			continue
 		}
-		return Process{PID: parent, Memory: memoryOf(parent), Started: startTime(ticks)}, true
+		return Process{
+			PID:     child.parent,
+			Stopped: shim.state == "T" || shim.state == "t",
+			Memory:  memoryOf(child.parent),
+			Started: startTime(shim.started),
+		}, true
 	}
 	return Process{}, false
 }
 
-// stat reads the parent of a process and its start, in clock ticks since boot.
-func stat(pid int) (parent int, started uint64, ok bool) {
+// stats are fields of proc_pid_stat(5).
+type stats struct {
+	state   string // a letter
+	parent  int
+	started uint64 // in clock ticks since boot
+}
+
+func stat(pid int) (s stats, ok bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, 0, false
+		return s, false
 	}
-	// The name is in parentheses and may hold any byte, parentheses too.
+	// The name is in parentheses and may hold any byte, parentheses too; what
+	// follows are the fields from the third on.
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) < 20 {
-		return 0, 0, false
+		return s, false
 	}
-	parent, err = strconv.Atoi(fields[1]) // field 4 of proc_pid_stat(5)
-	if err != nil {
-		return 0, 0, false
+	s.state = fields[0]
+	if s.parent, err = strconv.Atoi(fields[1]); err != nil {
+		return s, false
 	}
-	started, err = strconv.ParseUint(fields[19], 10, 64) // field 22
-	return parent, started, err == nil
+	s.started, err = strconv.ParseUint(fields[19], 10, 64)
+	return s, err == nil
 }
 
 // userHz is the unit of times in /proc, which the kernel keeps at 100 whatever

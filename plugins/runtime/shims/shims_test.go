@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/ttrpc"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/quoin-io/quoin/shim/control"
 	"github.com/quoin-io/quoin/shim/task"
@@ -251,11 +252,22 @@ func TestFindProcess(t *testing.T) {
 	runs := s.bundle("ns", "runs", map[string]string{"init.pid": strconv.Itoa(child)})
 
 	got, ok := Shim{Bundles: []Bundle{ended, odd, stranger, runs}}.FindProcess()
-	if !ok || got.PID != shim.Process.Pid || got.Memory.RSS == 0 || got.Memory.Private == 0 {
+	if !ok || got.PID != shim.Process.Pid || got.Stopped || got.Memory.RSS == 0 || got.Memory.Private == 0 {
 		t.Errorf("%+v, %t", got, ok)
 	}
 	if got.Started.Before(before.Add(-time.Second)) || got.Started.After(time.Now().Add(time.Second)) {
 		t.Errorf("started at %v", got.Started)
+	}
+	if err := shim.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); !got.Stopped; got, _ = (Shim{Bundles: []Bundle{runs}}).FindProcess() {
+		if time.Now().After(deadline) {
+			t.Fatal("a stopped shim does not count as stopped")
+		}
+	}
+	if err := shim.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
 	}
 	if p, ok := (Shim{Bundles: []Bundle{ended, odd, stranger}}).FindProcess(); ok {
 		t.Errorf("a shim without processes has %+v", p)
