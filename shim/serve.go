@@ -242,10 +242,15 @@ func (s *server) shutdown() {
 // finish ends the shim; it does not wait for it.
 func (s *server) finish() { s.once.Do(func() { close(s.end) }) }
 
-// lonely ends a shim that serves no container and that nobody is connected to.
+// lonely ends a shim that nobody is connected to and that serves no container, or
+// only such as the daemon has cleaned up after.
 func (s *server) lonely() {
-	if s.set.Seal() {
+	switch {
+	case s.set.Seal():
 		log.L.Warn("the shim ends: it has no container, and no daemon is connected")
+		s.finish()
+	case s.set.SealAbandoned():
+		log.L.Warn("the shim ends: its containers have ended, their bundles are gone, and no daemon is connected")
 		s.finish()
 	}
 }
