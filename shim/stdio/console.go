@@ -22,6 +22,9 @@ var noDeadline time.Time
 // pastDeadline wakes a file's reader at once.
 var pastDeadline = time.Unix(1, 0)
 
+// socketName is the socket's in its directory.
+const socketName = "s"
+
 // maxSocketPath is what sockaddr_un holds, less the final NUL.
 const maxSocketPath = 107
 
@@ -38,7 +41,7 @@ func listenConsole(dir string) (*consoleSocket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the console's directory: %w", err)
 	}
-	s := &consoleSocket{dir: own, path: filepath.Join(own, "s")}
+	s := &consoleSocket{dir: own, path: filepath.Join(own, socketName)}
 	if len(s.path) > maxSocketPath {
 		return nil, errors.Join(fmt.Errorf("console socket %q is longer than %d bytes, use a shorter state directory: %w",
 			s.path, maxSocketPath, errdefs.ErrInvalidArgument), os.RemoveAll(own))
@@ -57,6 +60,15 @@ func (s *consoleSocket) close() error {
 		err = nil
 	}
 	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+// abandon closes the listener and leaves the socket to another process.
+func (s *consoleSocket) abandon() error {
+	s.listener.SetUnlinkOnClose(false)
+	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // receive waits for the terminal until ctx ends.
@@ -147,24 +159,23 @@ func (i *IO) Resize(width, height uint16) error {
 	return nil
 }
 
-// sendEOF tells who reads a terminal line by line that its input has ended. A
-// terminal cannot be half closed; closing all of it, as the runc shim does,
-// would hang up on the process and lose its output. Twice, because the first
-// only ends a line that has been begun.
-func sendEOF(master *os.File) error {
+// endOfInput is what tells someone who reads a terminal line by line that its
+// input has ended. A terminal cannot be half closed; closing all of it, as the
+// runc shim does, would hang up on the process and lose its output. Twice,
+// because the first only ends a line that has been begun.
+func endOfInput(master *os.File) ([]byte, error) {
 	conn, err := master.SyscallConn()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var termios *unix.Termios
 	var ctlErr error
 	if err := conn.Control(func(fd uintptr) { termios, ctlErr = unix.IoctlGetTermios(int(fd), unix.TCGETS) }); err != nil {
-		return err
+		return nil, err
 	}
 	if ctlErr != nil || termios.Lflag&unix.ICANON == 0 {
-		return ctlErr
+		return nil, ctlErr
 	}
 	eof := termios.Cc[unix.VEOF]
-	_, err = master.Write([]byte{eof, eof})
-	return err
+	return []byte{eof, eof}, nil
 }

@@ -3,6 +3,7 @@
 package stdio
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,8 @@ type attempt struct {
 
 // copier moves bytes from src to dst in one goroutine until src ends. It loses
 // no byte while dst works, waits for room in the poller, and takes nothing that
-// it could not deliver at once except for one borrowed buffer.
+// it could not deliver at once except for one borrowed buffer. At rest it has
+// nothing but pending, and the next run goes on from there.
 //
 // Between pipes it splices once a buffer was filled, and goes back to buffers
 // when little is left. A pipe has few slots (16): a spliced piece takes one
@@ -54,12 +56,19 @@ type attempt struct {
 // nobody reads.
 type copier struct {
 	ctx      context.Context
-	src, dst *os.File    // dst nil: read and drop
-	pty      bool        // src is a terminal: EIO is no error
-	buffered bool        // do not try to splice
-	sticky   bool        // a failed dst ends the copying instead of dropping
-	onFail   func(error) // told the first failure of dst
+	crew     *crew
+	src, dst *os.File                       // dst nil: read and drop
+	pty      bool                           // src is a terminal: EIO is no error
+	buffered bool                           // do not try to splice
+	sticky   bool                           // a failed dst ends the copying instead of dropping
+	lastWord func(*os.File) ([]byte, error) // what dst is told at the end of src; may be nil
+	onFail   func(error)                    // told the first failure of dst
 	m        *meter
+
+	pending []byte // taken, to be written before anything else is taken
+	over    bool   // nothing more is taken
+	told    bool   // dst has failed
+	givenUp bool   // what is taken is dropped
 
 	srcConn, dstConn syscall.RawConn
 	take             func(fd uintptr) bool // the present way to take bytes: one of
@@ -67,13 +76,12 @@ type copier struct {
 	splice           func(dfd uintptr)
 	last             attempt
 	sfd              uintptr
-	told             bool
 }
 
-// newCopier makes a copier. ctx must have ended before src or dst is closed by
-// somebody else; onFail is called in run's goroutine.
-func newCopier(ctx context.Context, src, dst *os.File, m *meter, onFail func(error)) (*copier, error) {
-	c := &copier{ctx: ctx, src: src, dst: dst, m: m, onFail: onFail}
+// newCopier makes a copier for a worker of crew. ctx must have ended before src
+// or dst is closed by somebody else; onFail is called in run's goroutine.
+func newCopier(ctx context.Context, crew *crew, src, dst *os.File, m *meter, onFail func(error)) (*copier, error) {
+	c := &copier{ctx: ctx, crew: crew, src: src, dst: dst, m: m, onFail: onFail, givenUp: dst == nil}
 	var err error
 	if c.srcConn, err = src.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("copying from %s: %w", src.Name(), err)
@@ -89,37 +97,71 @@ func newCopier(ctx context.Context, src, dst *os.File, m *meter, onFail func(err
 	return c, nil
 }
 
-// run copies until the source ends (nil) or fails, or ctx has ended and the
-// files are closed (os.ErrClosed). The meter is finished by the caller.
+// run copies until the source ends (nil) or fails, ctx has ended and the files
+// are closed (os.ErrClosed), or the crew rests (errResting): then it may be
+// called again. The meter is finished by the caller.
 func (c *copier) run() error {
 	err := c.loop()
-	if err != nil && c.ctx.Err() != nil {
+	if err != nil && err != errResting && c.ctx.Err() != nil {
 		return os.ErrClosed // a RawConn's error for it cannot be recognised
 	}
 	return err
 }
 
 func (c *copier) loop() error {
-	if c.buffered {
+	if c.buffered || c.givenUp {
 		c.bulk = nil
 	}
+	if err := c.awake(); err != nil {
+		return err
+	}
 	for {
-		err := c.srcConn.Read(c.take)
-		if errors.Is(err, os.ErrDeadlineExceeded) { // Drain asks for one more look, Finish for the end
-			if c.m.isCut() {
-				return nil
-			}
-			if err = c.src.SetReadDeadline(noDeadline); err == nil {
-				continue
-			}
+		if c.crew.resting.Load() { // a file can be copied without a wait
+			return errResting
 		}
-		if err != nil {
-			return err
+		done, err := c.step()
+		if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			done, err = false, c.awake()
 		}
-		if done, err := c.settle(); done {
+		if done || err != nil {
 			return err
 		}
 	}
+}
+
+// rouse ends the wait of run.
+func (c *copier) rouse() {
+	_ = c.src.SetReadDeadline(pastDeadline)
+	if c.dst != nil {
+		_ = c.dst.SetWriteDeadline(pastDeadline)
+	}
+}
+
+// awake acts on a deadline that has passed: the crew's, for a rest; Finish's,
+// for the end of the source; Drain's, for one more look. They are removed
+// first, so that one which comes then is seen.
+func (c *copier) awake() error {
+	if err := c.crew.awake(c.src, c.dst); err != nil {
+		return err
+	}
+	if c.m.isCut() {
+		c.over = true
+	}
+	return nil
+}
+
+// step delivers what is pending, or takes something and delivers that.
+func (c *copier) step() (done bool, err error) {
+	switch {
+	case len(c.pending) > 0:
+		return c.write(c.pending)
+	case c.over:
+		return true, nil
+	}
+	if err := c.srcConn.Read(c.take); err != nil {
+		return true, err
+	}
+	return c.settle()
 }
 
 // settle acts on the last attempt and reports whether copying is over.
@@ -128,7 +170,7 @@ func (c *copier) settle() (done bool, err error) {
 	c.last = attempt{}
 	switch a.verdict {
 	case ended:
-		return true, nil
+		return c.end()
 	case unread:
 		return true, a.err
 	case refused:
@@ -153,12 +195,30 @@ func (c *copier) settle() (done bool, err error) {
 	return c.write(a.buf[:a.n])
 }
 
-// write delivers a buffer, or drops what dst does not take.
+// end notes that the source has ended, and has dst told.
+func (c *copier) end() (done bool, err error) {
+	c.over = true
+	if c.lastWord == nil {
+		return true, nil
+	}
+	c.pending, err = c.lastWord(c.dst)
+	c.m.take(len(c.pending))
+	return len(c.pending) == 0, err
+}
+
+// write delivers b, or drops what dst does not take. What cannot be delivered
+// before a deadline stays pending.
 func (c *copier) write(b []byte) (done bool, err error) {
 	n := 0
-	if c.dst != nil {
+	if !c.givenUp {
 		n, err = c.dst.Write(b)
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.pending = bytes.Clone(b[n:])
+		c.m.deliver(n, 0)
+		return false, err
+	}
+	c.pending = nil
 	c.m.deliver(len(b), len(b)-n)
 	if err != nil {
 		return c.fail(err)
@@ -179,7 +239,7 @@ func (c *copier) fail(err error) (done bool, _ error) {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return false, nil
 	}
-	c.dst, c.take, c.bulk = nil, c.buffer, nil
+	c.givenUp, c.take, c.bulk = true, c.buffer, nil
 	return false, nil
 }
 
@@ -193,109 +253,4 @@ func (c *copier) awaitRoom() error {
 		return events != 0 || pollErr != nil
 	})
 	return errors.Join(err, pollErr)
-}
-
-// takeSplice is a RawConn.Read callback: false waits for the source.
-func (c *copier) takeSplice(sfd uintptr) bool {
-	c.m.mu.Lock()
-	defer c.m.mu.Unlock()
-	c.sfd = sfd
-	if err := c.dstConn.Control(c.splice); err != nil {
-		c.last = attempt{verdict: failed, err: err}
-	}
-	switch {
-	case c.last.verdict == took:
-		c.m.taken += uint64(c.last.n)
-		c.m.delivered += uint64(c.last.n)
-		c.m.notifyLocked()
-	case c.last.verdict == full:
-		return c.tellFullLocked(sfd)
-	}
-	return true
-}
-
-// tellFullLocked finds out what EAGAIN meant, which the kernel does not say: a
-// full destination (true), an empty source (false: wait for it), or even the
-// end of the source, if the destination is full as well.
-func (c *copier) tellFullLocked(sfd uintptr) bool {
-	events, err := pollFD(sfd, unix.POLLIN)
-	switch {
-	case err != nil:
-		c.last = attempt{verdict: unread, err: os.NewSyscallError("poll", err)}
-	case events&unix.POLLIN != 0:
-	case events&unix.POLLHUP != 0:
-		c.last = attempt{verdict: ended}
-	default:
-		c.emptyLocked()
-		return false
-	}
-	return true
-}
-
-// spliceOnce moves what it can from c.sfd to dfd.
-func (c *copier) spliceOnce(dfd uintptr) {
-	for {
-		n, err := unix.Splice(int(c.sfd), nil, int(dfd), nil, spliceMax, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			c.last = attempt{verdict: full}
-		case err == unix.EINVAL:
-			c.last = attempt{verdict: refused}
-		case err != nil:
-			c.last = attempt{verdict: failed, err: os.NewSyscallError("splice", err)}
-		case n == 0:
-			c.last = attempt{verdict: ended}
-		default:
-			c.last = attempt{verdict: took, n: int(n)}
-		}
-		return
-	}
-}
-
-// takeBuffer is a RawConn.Read callback: false waits for the source, and holds
-// no buffer meanwhile.
-func (c *copier) takeBuffer(sfd uintptr) bool {
-	buf := buffers.Get().(*[bufferSize]byte)
-	c.m.mu.Lock()
-	defer c.m.mu.Unlock()
-	n, err := unix.Read(int(sfd), buf[:])
-	for err == unix.EINTR {
-		n, err = unix.Read(int(sfd), buf[:])
-	}
-	if n > 0 {
-		c.m.taken += uint64(n)
-		c.last = attempt{verdict: took, n: n, buf: buf}
-		return true
-	}
-	buffers.Put(buf)
-	// A terminal says EIO while no process has it open. That ends it only when
-	// the process has exited: until then the process may open it again.
-	hangup := err == unix.EIO && c.pty
-	switch {
-	case err == unix.EAGAIN, hangup && !c.m.exited:
-		c.emptyLocked()
-		return false
-	case err == nil, hangup:
-		c.last = attempt{verdict: ended}
-	default:
-		c.last = attempt{verdict: unread, err: os.NewSyscallError("read", err)}
-	}
-	return true
-}
-
-// emptyLocked notes an empty source; all that was taken before is delivered.
-func (c *copier) emptyLocked() {
-	c.m.empties++
-	c.m.notifyLocked()
-}
-
-// queued returns how many bytes can be read from fd at once (FIONREAD).
-func queued(fd uintptr) int {
-	n, err := unix.IoctlGetUint32(int(fd), unix.TIOCINQ)
-	if err != nil {
-		return 0
-	}
-	return int(n)
 }

@@ -30,12 +30,23 @@ const (
 	loggerStdout // reading ends of a logger's pipes
 	loggerStderr
 	consoleMaster
+	loggerPidfd // readable once the logger has ended; closed when it is reaped
 	numSlots
 )
 
-// descriptors are all the descriptors that an IO holds between calls (but a
-// logger's pidfd, which can be had again from its pid), in one plain table.
-// Each is close-on-exec. Methods are safe for concurrent use.
+// slotNames are those in a State.
+var slotNames = [numSlots]string{
+	"childStdin", "childStdout", "childStderr",
+	"stdinSource", "stdinKeeper", "stdinSink",
+	"stdoutSource", "stdoutSink", "stdoutKeeper",
+	"stderrSource", "stderrSink", "stderrKeeper",
+	"loggerStdout", "loggerStderr", "consoleMaster", "loggerPidfd",
+}
+
+func (s slot) String() string { return slotNames[s] }
+
+// descriptors are all the descriptors that an IO holds between calls, but the
+// console's socket, in one plain table. Each is close-on-exec. Methods are safe for concurrent use.
 type descriptors struct {
 	mu     sync.Mutex
 	files  [numSlots]*os.File

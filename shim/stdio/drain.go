@@ -23,12 +23,23 @@ func (i *IO) Drain(ctx context.Context) error {
 	if !started {
 		return nil
 	}
+	return i.drainTo(ctx, i.marks())
+}
+
+// marks returns the present position of each output, in their order.
+func (i *IO) marks() []mark {
 	marks := make([]mark, len(i.outputs))
 	for n, o := range i.outputs {
 		if !o.direct {
 			marks[n] = o.mark(i)
 		}
 	}
+	return marks
+}
+
+// drainTo waits until the outputs have passed marks and the logger's pipes have
+// been seen empty.
+func (i *IO) drainTo(ctx context.Context, marks []mark) error {
 	var errs []error
 	for n, o := range i.outputs {
 		if o.direct {

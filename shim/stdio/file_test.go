@@ -92,7 +92,7 @@ func TestABrokenPipeDropsTheRest(t *testing.T) {
 	defer dst.Close()
 	var m meter
 	var failures []error
-	c, err := newCopier(context.Background(), src, dst, &m, func(err error) { failures = append(failures, err) })
+	c, err := newCopier(context.Background(), new(crew), src, dst, &m, func(err error) { failures = append(failures, err) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,10 +21,19 @@ import (
 	"github.com/quoin-io/quoin/config"
 )
 
-// TestMain plays the logging programs when it is run as one.
+// TestMain plays the logging programs, a shim or its process when it is run as
+// one.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "logger-") {
-		os.Exit(playLogger(os.Args[1], os.Args[2:]))
+	if len(os.Args) > 1 {
+		switch {
+		case strings.HasPrefix(os.Args[1], "logger-"):
+			os.Exit(playLogger(os.Args[1], os.Args[2:]))
+		case strings.HasPrefix(os.Args[1], "shim-"):
+			playShim(os.Args[1], os.Args[2:])
+			os.Exit(0)
+		case os.Args[1] == "process-tee":
+			os.Exit(playTee())
+		}
 	}
 	os.Exit(m.Run())
 }

@@ -7,15 +7,18 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
 // input is the process's stdin on its way from the client.
 type input struct {
+	io   *IO
 	from target
 	fifo bool
 	sink slot // stdinSink, or the terminal
 	m    meter
+	c    *copier // nil until Started
 }
 
 // openInput makes the process's end of stdin and opens a file.
@@ -23,7 +26,7 @@ func (i *IO) openInput(from target) error {
 	if from.kind == kindNone {
 		return nil
 	}
-	in := &input{from: from, sink: stdinSink}
+	in := &input{io: i, from: from, sink: stdinSink}
 	var err error
 	if in.fifo, err = isFIFO(from); err != nil {
 		return fmt.Errorf("stdin: %w", err)
@@ -83,43 +86,60 @@ func (i *IO) attachInput() error {
 }
 
 // CloseStdin lets the process's stdin end once the client has closed its end
-// too and what it wrote has been copied. It may be called at any time and again.
+// too and what it wrote has been copied. It may be called at any time and again,
+// but is errdefs.ErrUnavailable while the IO is parked.
 func (i *IO) CloseStdin() error {
 	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.parked != notParked {
+		return fmt.Errorf("closing stdin of %q: the streams are parked: %w", i.opts.ID, errdefs.ErrUnavailable)
+	}
 	i.stdinClosed = true
-	i.mu.Unlock()
 	if err := i.fds.close(stdinKeeper); err != nil {
 		return fmt.Errorf("closing stdin of %q: %w", i.opts.ID, err)
 	}
 	return nil
 }
 
-// copier returns the function that copies stdin.
-func (in *input) copier(i *IO) (func(), error) {
+// prepare makes the copier of stdin.
+func (in *input) prepare() error {
+	i := in.io
 	src, dst := i.fds.get(stdinSource), i.fds.get(in.sink)
 	if src == nil || dst == nil {
-		return nil, fmt.Errorf("stdin of %q: %w", i.opts.ID, os.ErrClosed)
+		return fmt.Errorf("stdin of %q: %w", i.opts.ID, os.ErrClosed)
 	}
-	c, err := newCopier(i.ctx, src, dst, &in.m, nil)
+	c, err := newCopier(i.ctx, &i.crew, src, dst, &in.m, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c.buffered = i.terminal
 	c.sticky = true // whoever does not read its stdin has no use for it
-	return func() {
-		err := c.run()
-		in.m.finish()
-		if errors.Is(err, os.ErrClosed) {
-			return // by Close
-		}
-		if err == nil && i.terminal {
-			err = sendEOF(dst)
-		}
-		if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.EIO) && i.ctx.Err() == nil {
-			i.log.WithError(err).WithField("stream", "stdin").Warn("input ended early")
-		}
-		// With the reading end closed, a client that writes on gets EPIPE. The
-		// terminal stays: its output goes on.
-		_ = i.fds.close(stdinSource, stdinSink)
-	}, nil
+	if i.terminal {
+		c.buffered, c.lastWord = true, endOfInput
+	}
+	in.c = c
+	return nil
+}
+
+func (in *input) String() string { return "the copying of stdin from " + in.from.path }
+
+func (in *input) rouse() { in.c.rouse() }
+
+// work copies stdin and closes it.
+func (in *input) work() (done bool) {
+	i := in.io
+	err := in.c.run()
+	if err == errResting {
+		return false
+	}
+	in.m.finish()
+	if errors.Is(err, os.ErrClosed) {
+		return true // by Close
+	}
+	if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.EIO) && i.ctx.Err() == nil {
+		i.log.WithError(err).WithField("stream", "stdin").Warn("input ended early")
+	}
+	// With the reading end closed, a client that writes on gets EPIPE. The
+	// terminal stays: its output goes on.
+	_ = i.fds.close(stdinSource, stdinSink)
+	return true
 }

@@ -66,11 +66,15 @@ const (
 	phaseClosed
 )
 
+// phaseNames are those in a State.
+var phaseNames = map[phase]string{phaseOpen: "open", phaseStarted: "started"}
+
 // IO is the standard streams of one process, from before the OCI runtime is
 // started until the process is deleted. Its methods are safe for concurrent
 // use. Every descriptor, goroutine and program of an IO is gone once Close has
 // returned nil.
 type IO struct {
+	streams   Streams
 	terminal  bool
 	opts      Options
 	deadlines config.Deadlines
@@ -83,11 +87,14 @@ type IO struct {
 
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // copiers
+	crew   crew // copiers and the watch over the logger
 
 	mu          sync.Mutex
 	phase       phase
+	starting    bool // Started is under way, or has failed
 	stdinClosed bool
+	parked      parking
+	finish      *finishing // nil when no Finish is under way
 
 	closeOnce sync.Once
 	closeErr  error
@@ -105,13 +112,7 @@ func Open(ctx context.Context, s Streams, o Options) (_ *IO, retErr error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &IO{
-		terminal:  s.Terminal,
-		opts:      o,
-		deadlines: withDefaults(o.Deadlines),
-		log:       log.L.WithField("id", o.ID),
-	}
-	i.ctx, i.cancel = context.WithCancel(context.Background())
+	i := newIO(s, o)
 	defer func() {
 		if retErr != nil {
 			retErr = errors.Join(retErr, i.Close())
@@ -134,6 +135,19 @@ func Open(ctx context.Context, s Streams, o Options) (_ *IO, retErr error) {
 		}
 	}
 	return i, nil
+}
+
+// newIO makes an IO that has nothing yet.
+func newIO(s Streams, o Options) *IO {
+	i := &IO{
+		streams:   s,
+		terminal:  s.Terminal,
+		opts:      o,
+		deadlines: withDefaults(o.Deadlines),
+		log:       log.L.WithField("id", o.ID),
+	}
+	i.ctx, i.cancel = context.WithCancel(context.Background())
+	return i
 }
 
 // withDefaults fills in the deadlines that are used here.
@@ -167,14 +181,19 @@ func (i *IO) ConsoleSocket() string {
 // which waits for their readers, and begins to copy. On error, which is
 // context.DeadlineExceeded when the terminal or a reader did not come in time,
 // nothing is copied and the IO is to be closed. A second call is
-// errdefs.ErrFailedPrecondition.
+// errdefs.ErrFailedPrecondition, one while the IO is parked
+// errdefs.ErrUnavailable.
 func (i *IO) Started(ctx context.Context) error {
 	i.mu.Lock()
 	if i.phase != phaseOpen {
 		i.mu.Unlock()
 		return fmt.Errorf("standard streams of %q: already started or closed: %w", i.opts.ID, errdefs.ErrFailedPrecondition)
 	}
-	i.phase = phaseStarted
+	if i.parked != notParked {
+		i.mu.Unlock()
+		return fmt.Errorf("standard streams of %q: cannot be started while they are parked: %w", i.opts.ID, errdefs.ErrUnavailable)
+	}
+	i.phase, i.starting = phaseStarted, true
 	i.mu.Unlock()
 
 	if err := i.fds.close(childStdin, childStdout, childStderr); err != nil {
@@ -197,21 +216,14 @@ func (i *IO) Started(ctx context.Context) error {
 
 // run starts the copiers unless Close came first.
 func (i *IO) run() error {
-	var copiers []func()
 	if i.stdin != nil {
-		c, err := i.stdin.copier(i)
-		if err != nil {
+		if err := i.stdin.prepare(); err != nil {
 			return err
 		}
-		copiers = append(copiers, c)
 	}
 	for _, o := range i.outputs {
-		c, err := o.copier(i)
-		if err != nil {
+		if err := o.prepare(); err != nil {
 			return err
-		}
-		if c != nil {
-			copiers = append(copiers, c)
 		}
 	}
 	i.mu.Lock()
@@ -219,10 +231,21 @@ func (i *IO) run() error {
 	if i.phase == phaseClosed {
 		return fmt.Errorf("standard streams of %q: closed while starting: %w", i.opts.ID, errdefs.ErrFailedPrecondition)
 	}
-	for _, c := range copiers {
-		i.wg.Go(c)
-	}
+	i.starting = false
+	i.employ()
 	return nil
+}
+
+// employ gives the copiers to the crew.
+func (i *IO) employ() {
+	if i.stdin != nil && !i.stdin.m.over() {
+		i.crew.add(i.stdin)
+	}
+	for _, o := range i.outputs {
+		if !o.direct && !o.released {
+			i.crew.add(o)
+		}
+	}
 }
 
 // Close ends the copying, ends a logger (see logger.stop) and releases every
@@ -235,7 +258,7 @@ func (i *IO) Close() error {
 
 func (i *IO) release() error {
 	i.mu.Lock()
-	i.phase = phaseClosed
+	i.phase, i.parked = phaseClosed, notParked
 	i.mu.Unlock()
 	i.cancel()
 	i.fds.seal()
@@ -245,10 +268,11 @@ func (i *IO) release() error {
 	}
 	// The logger's reading ends go last: they tell how much it has left to read.
 	for s := range numSlots {
-		if s != loggerStdout && s != loggerStderr {
+		if s != loggerStdout && s != loggerStderr && s != loggerPidfd {
 			errs = append(errs, i.fds.close(s))
 		}
 	}
+	i.crew.resume() // if parked: they find their files closed
 	if i.logger != nil {
 		errs = append(errs, i.logger.stop())
 	}
@@ -262,15 +286,10 @@ func (i *IO) release() error {
 // join waits for the copiers, all of which have lost their descriptors. Only a
 // write to a file on a hanging file system can keep one.
 func (i *IO) join() error {
-	done := make(chan struct{})
-	go func() {
-		i.wg.Wait()
-		close(done)
-	}()
 	timer := time.NewTimer(i.deadlines.Drain)
 	defer timer.Stop()
 	select {
-	case <-done:
+	case <-i.crew.idle():
 		return nil
 	case <-timer.C:
 		return fmt.Errorf("a write to the output's destination does not return: %w", context.DeadlineExceeded)

@@ -25,15 +25,18 @@ var errNoFailure = errors.New("exit status 0")
 
 // logger is a running logging program.
 type logger struct {
-	path     string
-	cmd      *exec.Cmd
-	children Children
-	pidfd    *os.File      // readable once the program has ended
-	ended    chan struct{} // closed once it is reaped; err is set before
-	err      error
-	ready    chan struct{} // closed once it has said that it is ready
-	timeout  time.Duration
-	readers  func() []*os.File // the shim's references to the ends it reads
+	io    *IO
+	path  string
+	pid   int
+	reap  func() error  // called once it has ended
+	ended chan struct{} // closed once it is reaped; err is set before
+	err   error
+	ready chan struct{} // closed once it has said that it is ready
+}
+
+// newLogger makes what stands for the program at path.
+func newLogger(i *IO, path string) *logger {
+	return &logger{io: i, path: path, ended: make(chan struct{}), ready: make(chan struct{})}
 }
 
 // openLogger makes the pipes, starts the program and waits until it is ready.
@@ -55,15 +58,14 @@ func (i *IO) openLogger(ctx context.Context, t target) error {
 	cmd := exec.Command(t.path, t.args...)
 	cmd.Env = []string{"CONTAINER_ID=" + i.opts.ID, "CONTAINER_NAMESPACE=" + i.opts.Namespace}
 	cmd.ExtraFiles = []*os.File{i.fds.get(loggerStdout), i.fds.get(loggerStderr), readyW}
-	l := &logger{path: t.path, cmd: cmd, children: i.opts.Children, timeout: i.deadlines.Logger, ready: make(chan struct{}), ended: make(chan struct{})}
-	l.readers = func() []*os.File { return []*os.File{i.fds.get(loggerStdout), i.fds.get(loggerStderr)} }
-	err = l.start()
+	l := newLogger(i, t.path)
+	err = l.start(cmd)
 	_ = readyW.Close() // only the program may hold it
 	if err != nil {
 		return err
 	}
 	i.logger = l
-	i.wg.Go(func() { i.watchLogger(l) })
+	i.crew.add(l)
 	if err := l.awaitReady(ctx, readyR, t.kind == kindBinaryV2); err != nil {
 		return errors.Join(err, l.kill())
 	}
@@ -101,24 +103,26 @@ func (i *IO) loggerPipes() error {
 }
 
 // start starts the program and gets hold of it.
-func (l *logger) start() error {
-	if err := l.children.Start(l.cmd); err != nil {
+func (l *logger) start(cmd *exec.Cmd) error {
+	children := l.io.opts.Children
+	if err := children.Start(cmd); err != nil {
 		return fmt.Errorf("starting logger %s: %w", l.path, err)
 	}
+	l.pid = cmd.Process.Pid
+	l.reap = func() error { return children.Wait(cmd) }
 	// With its own pidfd the wait for its end sits in the poller; os/exec's
 	// would block a thread for as long as the container lives.
-	fd, err := unix.PidfdOpen(l.cmd.Process.Pid, unix.PIDFD_NONBLOCK)
+	fd, err := unix.PidfdOpen(l.pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return errors.Join(fmt.Errorf("watching logger %s: %w", l.path, os.NewSyscallError("pidfd_open", err)),
-			l.cmd.Process.Kill(), l.children.Wait(l.cmd))
+			cmd.Process.Kill(), l.reap())
 	}
-	l.pidfd = os.NewFile(uintptr(fd), "pidfd")
-	return nil
+	return l.io.fds.put(loggerPidfd, os.NewFile(uintptr(fd), "pidfd"))
 }
 
 // awaitReady waits for the handshake: a byte, or for the first version also EOF.
 func (l *logger) awaitReady(ctx context.Context, ready *os.File, strict bool) error {
-	if err := ready.SetReadDeadline(time.Now().Add(l.timeout)); err != nil {
+	if err := ready.SetReadDeadline(time.Now().Add(l.timeout())); err != nil {
 		return fmt.Errorf("logger %s: %w", l.path, err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(pastDeadline) })()
@@ -137,34 +141,38 @@ func (l *logger) awaitReady(ctx context.Context, ready *os.File, strict bool) er
 	case ctx.Err() != nil:
 		return fmt.Errorf("waiting for logger %s to be ready: %w", l.path, ctx.Err())
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("logger %s was not ready within %v: %w", l.path, l.timeout, context.DeadlineExceeded)
+		return fmt.Errorf("logger %s was not ready within %v: %w", l.path, l.timeout(), context.DeadlineExceeded)
 	}
 	return fmt.Errorf("waiting for logger %s to be ready: %w", l.path, err)
 }
 
-// awaitEnd waits for the program in the poller and reaps it.
-func (l *logger) awaitEnd() {
-	defer close(l.ended)
-	defer l.pidfd.Close()
-	conn, err := l.pidfd.SyscallConn()
-	if err == nil {
-		err = conn.Read(func(fd uintptr) bool {
-			events, err := pollFD(fd, unix.POLLIN)
-			return events != 0 || err != nil
-		})
-	}
-	// Whatever became of the wait: this one blocks a thread, but is right.
-	l.err = errors.Join(err, l.children.Wait(l.cmd))
+// timeout bounds the ready handshake and the program's end.
+func (l *logger) timeout() time.Duration { return l.io.deadlines.Logger }
+
+// readers are the shim's references to the ends that the program reads.
+func (l *logger) readers() []*os.File {
+	return []*os.File{l.io.fds.get(loggerStdout), l.io.fds.get(loggerStderr)}
 }
 
-// watchLogger reaps the program. If it ends while the process can still write,
-// the process must neither block nor be killed by SIGPIPE: what it writes is
-// read and dropped from then on.
-func (i *IO) watchLogger(l *logger) {
-	l.awaitEnd()
+func (l *logger) String() string { return "the watch over logger " + l.path }
+
+func (l *logger) rouse() {
+	if f := l.io.fds.get(loggerPidfd); f != nil {
+		_ = f.SetReadDeadline(pastDeadline)
+	}
+}
+
+// work reaps the program. If it ends while the process can still write, the
+// process must neither block nor be killed by SIGPIPE: what it writes is read
+// and dropped from then on.
+func (l *logger) work() (done bool) {
+	i := l.io
+	if err := l.awaitEnd(); err == errResting {
+		return false
+	}
 	select {
 	case <-i.ctx.Done(): // Close ended it, or Open failed
-		return
+		return true
 	case <-l.ready:
 	}
 	for _, s := range []slot{loggerStdout, loggerStderr} {
@@ -177,29 +185,56 @@ func (i *IO) watchLogger(l *logger) {
 		}
 		i.log.WithError(l.err).WithField("stream", f.Name()).WithField("logger", l.path).
 			Warn("logger ended before the output; output is dropped")
-		i.wg.Go(func() { i.dropFrom(s) })
-	}
-}
-
-// dropFrom empties the pipe of a dead logger until its writers are gone.
-func (i *IO) dropFrom(s slot) {
-	// The descriptor's flags were shared with the program, which minds no more.
-	src, err := i.fds.swap(s, pollable)
-	if err == nil {
-		var c *copier
-		if c, err = newCopier(i.ctx, src, nil, new(meter), nil); err == nil {
-			err = c.run()
+		if err := i.dropFrom(s); err != nil && !errors.Is(err, os.ErrClosed) {
+			i.log.WithError(err).Warn("output of a dead logger cannot be read")
 		}
 	}
-	if err != nil && !errors.Is(err, os.ErrClosed) {
-		i.log.WithError(err).Warn("output of a dead logger cannot be read")
+	return true
+}
+
+// awaitEnd waits for the program in the poller and reaps it.
+func (l *logger) awaitEnd() error {
+	pidfd := l.io.fds.get(loggerPidfd)
+	if err := l.io.crew.awake(pidfd, nil); err != nil {
+		return err
 	}
+	conn, err := pidfd.SyscallConn()
+	for err == nil {
+		err = conn.Read(func(fd uintptr) bool {
+			events, err := pollFD(fd, unix.POLLIN)
+			return events != 0 || err != nil
+		})
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err = l.io.crew.awake(pidfd, nil); err == errResting {
+			return err
+		}
+	}
+	// Whatever became of the wait: this one blocks a thread, but is right.
+	l.err = errors.Join(err, l.reap())
+	_ = l.io.fds.close(loggerPidfd)
+	close(l.ended)
+	return nil
 }
 
 // signal sends sig; that the program has ended is no error.
 func (l *logger) signal(sig syscall.Signal) error {
-	if err := l.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, unix.ESRCH) {
+	pidfd := l.io.fds.get(loggerPidfd)
+	if pidfd == nil {
+		return nil
+	}
+	conn, err := pidfd.SyscallConn()
+	if err != nil {
 		return fmt.Errorf("sending %v to logger %s: %w", sig, l.path, err)
+	}
+	var sigErr error
+	err = conn.Control(func(fd uintptr) { sigErr = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	if err != nil || errors.Is(sigErr, unix.ESRCH) { // closed, for it is reaped; or dead
+		return nil
+	}
+	if sigErr != nil {
+		return fmt.Errorf("sending %v to logger %s: %w", sig, l.path, sigErr)
 	}
 	return nil
 }

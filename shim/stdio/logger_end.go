@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,13 +57,13 @@ func (l *logger) drain(ctx context.Context) error {
 // still holds the pipes, it gets SIGTERM, and SIGKILL after Deadlines.Logger.
 // The call returns when the program is reaped.
 func (l *logger) stop() error {
-	if l.inputEnded() && l.await(l.timeout/selfEndShare) {
+	if l.inputEnded() && l.await(l.timeout()/selfEndShare) {
 		return nil
 	}
 	if err := l.signal(unix.SIGTERM); err != nil {
 		return errors.Join(err, l.kill())
 	}
-	if l.await(l.timeout) {
+	if l.await(l.timeout()) {
 		return nil
 	}
 	return l.kill()
@@ -73,7 +74,7 @@ func (l *logger) kill() error {
 	if err := l.signal(unix.SIGKILL); err != nil {
 		return err
 	}
-	if !l.await(l.timeout) {
+	if !l.await(l.timeout()) {
 		return fmt.Errorf("logger %s does not end by SIGKILL: %w", l.path, context.DeadlineExceeded)
 	}
 	return nil
@@ -102,4 +103,46 @@ func (l *logger) await(d time.Duration) bool {
 	case <-timer.C:
 		return false
 	}
+}
+
+// dropper empties one pipe of a dead logger until its writers are gone.
+type dropper struct {
+	io   *IO
+	slot slot
+	c    *copier
+}
+
+// dropFrom gives the crew a dropper for the pipe of s.
+func (i *IO) dropFrom(s slot) error {
+	// The descriptor's flags were shared with the program, which minds no more.
+	src, err := i.fds.swap(s, pollable)
+	if err != nil {
+		return err
+	}
+	return i.dropOn(s, src)
+}
+
+// dropOn is dropFrom for a pipe that is in the poller already.
+func (i *IO) dropOn(s slot, src *os.File) error {
+	c, err := newCopier(i.ctx, &i.crew, src, nil, new(meter), nil)
+	if err != nil {
+		return err
+	}
+	i.crew.add(&dropper{io: i, slot: s, c: c})
+	return nil
+}
+
+func (d *dropper) String() string { return "the dropping of a dead logger's output" }
+
+func (d *dropper) rouse() { d.c.rouse() }
+
+func (d *dropper) work() (done bool) {
+	err := d.c.run()
+	if err == errResting {
+		return false
+	}
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		d.io.log.WithError(err).Warn("output of a dead logger cannot be read")
+	}
+	return true
 }

@@ -50,6 +50,19 @@ func playLogger(name string, args []string) int {
 		<-sig
 		fmt.Fprintln(out, "terminated")
 		return 0
+	case "logger-stream": // both streams as they come
+		errs, err := os.Create(args[0] + ".err")
+		if err != nil {
+			return 1
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			io.Copy(errs, stderr)
+		}()
+		io.Copy(out, stdout)
+		<-done
+		return 0
 	case "logger-dies":
 		io.CopyN(out, stdout, 10)
 		return 4

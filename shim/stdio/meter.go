@@ -43,6 +43,13 @@ func (m *meter) notifyLocked() {
 	}
 }
 
+// take counts n bytes as taken that come from elsewhere than the source.
+func (m *meter) take(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.taken += uint64(n)
+}
+
 // deliver counts n bytes as delivered, dropped ones among them.
 func (m *meter) deliver(n, dropped int) {
 	m.mu.Lock()
@@ -59,6 +66,13 @@ func (m *meter) finish() (dropped uint64) {
 	m.finished = true
 	m.notifyLocked()
 	return m.dropped
+}
+
+// over reports whether finish has been called.
+func (m *meter) over() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.finished
 }
 
 // mark returns the position behind everything that is in the source now, which

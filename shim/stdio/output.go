@@ -15,6 +15,7 @@ import (
 
 // output is one of the process's output streams on its way to the client.
 type output struct {
+	io                          *IO
 	name                        string
 	to                          target
 	child, source, sink, keeper slot
@@ -22,29 +23,40 @@ type output struct {
 	shared                      bool // sink is the same file as the other stream's
 	direct                      bool // a logger reads the pipe itself
 	m                           meter
+	c                           *copier            // nil until Started
+	released                    bool               // copied, and the client's end is closed
+	wake                        context.CancelFunc // ends the wait for a reader, guarded by crew.mu
+}
+
+// outputs are the output streams that a process has.
+func (p plan) outputs(terminal bool) (outputs []*output) {
+	stdout := &output{name: "stdout", to: p.stdout, child: childStdout, source: stdoutSource, sink: stdoutSink, keeper: stdoutKeeper}
+	stderr := &output{name: "stderr", to: p.stderr, child: childStderr, source: stderrSource, sink: stderrSink, keeper: stderrKeeper}
+	switch {
+	case terminal:
+		// It is read even if nobody wants the output: it must not fill up.
+		stdout.source = consoleMaster
+		return []*output{stdout}
+	case p.stdout.logger():
+		stdout.direct, stderr.direct = true, true // its pipes are the process's
+		return []*output{stdout, stderr}
+	}
+	for _, o := range []*output{stdout, stderr} {
+		if o.to.kind != kindNone {
+			outputs = append(outputs, o)
+		}
+	}
+	return outputs
 }
 
 // openOutputs makes the process's ends of stdout and stderr and opens files.
 func (i *IO) openOutputs(p plan) error {
-	stdout := &output{name: "stdout", to: p.stdout, child: childStdout, source: stdoutSource, sink: stdoutSink, keeper: stdoutKeeper}
-	stderr := &output{name: "stderr", to: p.stderr, child: childStderr, source: stderrSource, sink: stderrSink, keeper: stderrKeeper}
-	if i.terminal {
-		// It is read even if nobody wants the output: it must not fill up.
-		stdout.source = consoleMaster
-		i.outputs = []*output{stdout}
-	} else if p.stdout.logger() {
-		// Its pipes are the process's; see openLogger.
-		stdout.direct, stderr.direct = true, true
-		i.outputs = []*output{stdout, stderr}
-		return nil
-	} else {
-		for _, o := range []*output{stdout, stderr} {
-			if o.to.kind != kindNone {
-				i.outputs = append(i.outputs, o)
-			}
-		}
-	}
+	i.outputs = p.outputs(i.terminal)
 	for _, o := range i.outputs {
+		o.io = i
+		if o.direct { // see openLogger
+			continue
+		}
 		if err := o.open(i); err != nil {
 			return fmt.Errorf("%s: %w", o.name, err)
 		}
@@ -131,60 +143,114 @@ func (i *IO) attachOutputs(ctx context.Context) error {
 	return nil
 }
 
-// copier returns the function that copies o, nil when nothing is to be copied.
-func (o *output) copier(i *IO) (func(), error) {
+// prepare makes the copier of o, unless a logger reads the pipe itself.
+func (o *output) prepare() error {
 	if o.direct {
-		return nil, nil
+		return nil
 	}
+	i := o.io
 	src, dst := i.fds.get(o.source), i.fds.get(o.sink)
 	if src == nil || dst == nil && o.to.kind != kindNone {
-		return nil, fmt.Errorf("%s of %q: %w", o.name, i.opts.ID, os.ErrClosed)
+		return fmt.Errorf("%s of %q: %w", o.name, i.opts.ID, os.ErrClosed)
 	}
-	logger := i.log.WithField("stream", o.name)
-	failed := false
-	c, err := newCopier(i.ctx, src, dst, &o.m, func(err error) {
-		failed = true
-		logger.WithError(err).Warn("output cannot be written and is dropped")
+	c, err := newCopier(i.ctx, &i.crew, src, dst, &o.m, func(err error) {
+		i.log.WithField("stream", o.name).WithError(err).Warn("output cannot be written and is dropped")
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// Splicing from a terminal copies all the same.
 	c.pty, c.buffered = i.terminal, i.terminal
-	return func() {
-		err := c.run()
-		dropped := o.m.finish()
-		if failed {
-			logger.WithField("bytes", dropped).Warn("output was dropped")
-		}
-		o.end(i, err, logger)
-	}, nil
+	o.c = c
+	return nil
 }
 
+func (o *output) String() string { return "the copying of " + o.name + " to " + o.to.path }
+
+func (o *output) rouse() {
+	if o.c != nil {
+		o.c.rouse()
+	}
+	if o.wake != nil {
+		o.wake()
+	}
+}
+
+// work copies o and then lets the client see its end.
+func (o *output) work() (done bool) {
+	var err error
+	if !o.m.over() {
+		if err = o.c.run(); err == errResting {
+			return false
+		}
+		dropped := o.m.finish()
+		if o.c.told {
+			o.log().WithField("bytes", dropped).Warn("output was dropped")
+		}
+	}
+	return o.end(err)
+}
+
+func (o *output) log() *log.Entry { return o.io.log.WithField("stream", o.name) }
+
 // end releases what o alone holds once its source has ended, so that the
-// client sees the end of its stream.
-func (o *output) end(i *IO, err error, logger *log.Entry) {
+// client sees the end of its stream. It is false when it came to rest before.
+func (o *output) end(err error) (done bool) {
 	if errors.Is(err, os.ErrClosed) {
-		return // by Close, which closes the rest too
+		return true // by Close, which closes the rest too
 	}
+	i := o.io
 	if err != nil {
-		logger.WithError(err).Warn("output ended early")
+		o.log().WithError(err).Warn("output ended early")
 	}
+	var errs []error
 	if !i.terminal {
-		err = i.fds.close(o.source)
+		errs = append(errs, i.fds.close(o.source))
 	}
 	if o.fifo {
 		// Its last bytes are lost if both ends are closed while no client has
 		// it open. With the keeper gone, a reader can be told from none.
-		err = errors.Join(err, i.fds.close(o.keeper))
-		if sink := i.fds.get(o.sink); sink != nil {
-			err = errors.Join(err, awaitReader(i.ctx, o.to.path, sink))
+		errs = append(errs, i.fds.close(o.keeper))
+		err := o.awaitReader()
+		if err == errResting {
+			return false
 		}
+		errs = append(errs, err)
 	}
 	if !o.shared {
-		err = errors.Join(err, i.fds.close(o.sink))
+		errs = append(errs, i.fds.close(o.sink))
 	}
-	if err != nil && i.ctx.Err() == nil {
-		logger.WithError(err).Warn("output was not closed properly")
+	if err := errors.Join(errs...); err != nil && i.ctx.Err() == nil {
+		o.log().WithError(err).Warn("output was not closed properly")
 	}
+	o.released = true
+	return true
+}
+
+// awaitReader waits for somebody to whom the client's named pipe can be left.
+func (o *output) awaitReader() error {
+	sink := o.io.fds.get(o.sink)
+	if sink == nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(o.io.ctx)
+	defer cancel()
+	if !o.waiting(cancel) {
+		return errResting
+	}
+	defer o.waiting(nil)
+	err := awaitReader(ctx, o.to.path, sink)
+	if err != nil && ctx.Err() != nil && o.io.ctx.Err() == nil {
+		return errResting
+	}
+	return err
+}
+
+// waiting sets how to end the wait for a reader. It is false when there must be
+// none because the crew rests.
+func (o *output) waiting(wake context.CancelFunc) bool {
+	o.io.crew.mu.Lock()
+	defer o.io.crew.mu.Unlock()
+	o.wake = wake
+	return !o.io.crew.resting.Load()
 }

@@ -4,27 +4,21 @@ package stdio
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
 
 	"github.com/containerd/errdefs"
 )
 
-// Adopter is a Children that can also wait for programs which it has not
-// started itself. Resume needs one when the State has a running logger.
-type Adopter interface {
-	Children
-	// Adopt takes over the program pid, of which pidfd (non-blocking, the IO's)
-	// is a descriptor. From then on nobody else may reap it. It is a child of
-	// this process when an earlier image of this process had started it, and
-	// otherwise it is not; it may be dead already.
-	//
-	// wait is called once, when pidfd has told that the program has ended. It
-	// reaps it (waitid with P_PIDFD is exact) and returns what exec.Cmd.Wait would
-	// say: nil after an exit with status 0. It does not block; for what is no
-	// child it returns an error that says that the status is not known.
-	Adopt(pid int, pidfd *os.File) (wait func() error, err error)
-}
+// parking is whether an IO is parked.
+type parking int
+
+const (
+	notParked   parking = iota
+	parkPending         // Park is under way
+	parkDone            // by Park, until Unpark
+	parkResumed         // by Resume, until Go
+)
 
 // Park brings the copying to rest at a point at which every byte is either in a
 // descriptor or in the State, and returns that State. The streams, and a
@@ -35,46 +29,112 @@ type Adopter interface {
 // It is errdefs.ErrUnavailable, and everything goes on as before, when Started is
 // under way or when something does not come to rest before ctx ends (the error
 // is ctx's too, and names it), which only a write to a file on a hanging file
-// system should cause. After Close, or when Started failed, it is
-// errdefs.ErrFailedPrecondition.
+// system should cause. After Close it is errdefs.ErrFailedPrecondition.
 func (i *IO) Park(ctx context.Context) (State, error) {
-	return State{}, fmt.Errorf("standard streams of %q: %w", i.opts.ID, errdefs.ErrNotImplemented)
+	s, err := i.park(ctx)
+	if err != nil {
+		return State{}, fmt.Errorf("parking the standard streams of %q: %w", i.opts.ID, err)
+	}
+	return s, nil
+}
+
+func (i *IO) park(ctx context.Context) (State, error) {
+	already, err := i.beginPark()
+	if err != nil {
+		return State{}, err
+	}
+	if already {
+		return i.save()
+	}
+	if err := i.crew.rest(ctx); err != nil {
+		i.endPark(notParked)
+		return State{}, err
+	}
+	s, err := i.save()
+	if err != nil {
+		i.crew.resume()
+		i.endPark(notParked)
+		return State{}, err
+	}
+	if !i.endPark(parkDone) {
+		return State{}, errClosed
+	}
+	return s, nil
+}
+
+var errClosed = fmt.Errorf("they are closed: %w", errdefs.ErrFailedPrecondition)
+
+// beginPark claims the right to park, or reports that it has been done already.
+func (i *IO) beginPark() (already bool, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case i.phase == phaseClosed:
+		return false, errClosed
+	case i.starting:
+		return false, fmt.Errorf("they are being connected: %w", errdefs.ErrUnavailable)
+	case i.parked == parkPending:
+		return false, fmt.Errorf("they are being parked: %w", errdefs.ErrUnavailable)
+	case i.parked != notParked:
+		return true, nil
+	}
+	i.parked = parkPending
+	return false, nil
+}
+
+// endPark notes how parking ended. It is false when Close came in between.
+func (i *IO) endPark(as parking) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.parked != parkPending {
+		return false
+	}
+	i.parked = as
+	return true
 }
 
 // Unpark goes on after Park. Without Park it does nothing.
-func (i *IO) Unpark() {}
+func (i *IO) Unpark() { i.unpark(parkDone) }
 
-// Resume makes an IO from a State and the descriptors in it. o is what Open was
-// given, by the same ID; with a running logger o.Children must be an Adopter.
-// file returns the file of a descriptor's number in the State, which from then
-// on is the IO's: made by os.NewFile, close-on-exec, and with its O_NONBLOCK
-// unchanged (os.File.Fd changes it). It is called once for each number.
-//
-// Nothing that cannot be taken back is done: no byte is copied, nothing is
-// reaped, signalled or closed at the client's side before Go. Only Park, Go,
-// Abandon and Close make sense until then.
-//
-// A State that contradicts itself, or descriptors that are not what it says, is
-// errdefs.ErrInvalidArgument. On error the files that file returned are closed.
-func Resume(s State, file func(fd int) (*os.File, error), o Options) (*IO, error) {
-	return nil, fmt.Errorf("resuming the standard streams of %q: %w", s.ID, errdefs.ErrNotImplemented)
+// unpark goes on with what is parked like that, and reports whether it was.
+func (i *IO) unpark(from parking) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.parked != from {
+		return false
+	}
+	i.parked = notParked
+	i.crew.resume()
+	return true
 }
-
-// Go begins to copy after Resume. When Finishing says so, Finish has to be
-// called as well. Without Resume before, and a second time, it is
-// errdefs.ErrFailedPrecondition.
-func (i *IO) Go() error {
-	return fmt.Errorf("standard streams of %q: %w", i.opts.ID, errdefs.ErrNotImplemented)
-}
-
-// Finishing says that a call of Finish was under way when the State from which i
-// was resumed was taken. Finish is then to be called again, in the same way: it
-// goes on where the other was, with what was left of its times.
-func (i *IO) Finishing() bool { return false }
 
 // Abandon releases this process's hold on a parked IO, for somebody else holds
 // all its descriptors and goes on with it: nothing is ended or told to anybody.
 // Of an IO that is not parked it is errdefs.ErrFailedPrecondition.
 func (i *IO) Abandon() error {
-	return fmt.Errorf("standard streams of %q: %w", i.opts.ID, errdefs.ErrNotImplemented)
+	i.mu.Lock()
+	if i.parked != parkDone && i.parked != parkResumed {
+		i.mu.Unlock()
+		return fmt.Errorf("standard streams of %q: only parked ones can be abandoned: %w", i.opts.ID, errdefs.ErrFailedPrecondition)
+	}
+	i.phase, i.parked = phaseClosed, notParked
+	i.mu.Unlock()
+	var errs []error
+	i.closeOnce.Do(func() { // and never by Close
+		i.cancel()
+		i.fds.seal()
+		for s := range numSlots {
+			errs = append(errs, i.fds.close(s))
+		}
+		if i.socket != nil {
+			errs = append(errs, i.socket.abandon())
+		}
+		for _, o := range i.outputs {
+			o.m.finish() // nobody here learns what becomes of it
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("abandoning the standard streams of %q: %w", i.opts.ID, err)
+	}
+	return nil
 }

@@ -2,7 +2,10 @@
 
 package stdio
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // State is all that a parked IO is, for an image that goes on from there. It is
 // meant to be written as JSON into a larger document, whose version is its own
@@ -52,6 +55,9 @@ type DescriptorState struct {
 	Inode  uint64 `json:"inode"`
 	// Flags are the access mode, O_NONBLOCK and O_APPEND of F_GETFL.
 	Flags int `json:"flags"`
+	// PTS is a terminal's number, which all that /dev/ptmx gave need to be told
+	// apart.
+	PTS uint32 `json:"pts,omitempty"`
 }
 
 // FlowState is how far the copying of one stream has come.
@@ -124,6 +130,14 @@ type FinishState struct {
 	// processes that hold the outputs, and before that the whole time for them.
 	Drained    bool  `json:"drained,omitempty"`
 	LingerLeft int64 `json:"lingerLeft,omitempty"`
+}
+
+// deadline is what is left for draining, from now on; zero if it has no bound.
+func (f *FinishState) deadline() time.Time {
+	if !f.Bounded {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(f.DrainLeft))
 }
 
 // MarkState is a position in an output; see FlowState for what it counts.
