@@ -15,6 +15,7 @@ import (
 
 	"github.com/quoin-io/quoin/shim/bundle"
 	"github.com/quoin-io/quoin/shim/cgroup"
+	"github.com/quoin-io/quoin/shim/ledger"
 	"github.com/quoin-io/quoin/shim/oci"
 	"github.com/quoin-io/quoin/shim/stdio"
 )
@@ -50,6 +51,7 @@ func (s *Set) Create(ctx context.Context, cfg CreateConfig) (*Container, int, er
 		bundle:  b,
 		m:       newMachine(cfg.ID, h),
 		inbox:   make(chan event),
+		parks:   make(chan *parking),
 		retired: make(chan struct{}),
 		settled: make(chan struct{}),
 	}
@@ -77,11 +79,8 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	var undo []func() error
 	whole := false // a panic leaves no error
 	defer func() {
-		for i := len(undo) - 1; !whole && i >= 0; i-- {
-			// The client is told why the create failed; this is for the log.
-			if err := undo[i](); err != nil {
-				c.log().WithError(err).Warn("clean up after a failed create")
-			}
+		if !whole {
+			c.undo(undo)
 		}
 	}()
 	facets, err := c.bundle.Facets()
@@ -98,6 +97,7 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	if m.runtime, err = c.newRuntime(m); err != nil {
 		return err
 	}
+	c.conceive(m)
 	if m.mounted, err = c.mountRootfs(ctx, cfg.Rootfs); err != nil {
 		return err
 	}
@@ -129,6 +129,25 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	result.event = createEvent(cfg, result.pid)
 	whole = true
 	return nil
+}
+
+// undo unmakes what a create has made, the last first. Whatever stays is left to
+// whoever cleans up after this shim.
+func (c *Container) undo(steps []func() error) {
+	clean := true
+	for i := len(steps) - 1; i >= 0; i-- {
+		// The client is told why the create failed; this is for the log.
+		if err := steps[i](); err != nil {
+			clean = false
+			c.log().WithError(err).Warn("clean up after a failed create")
+		}
+	}
+	if !clean {
+		return
+	}
+	if err := ledger.RemoveBirth(c.bundle.Path()); err != nil {
+		c.log().WithError(err).Warn("clean up after a failed create")
+	}
 }
 
 func createEvent(cfg CreateConfig, pid int) *events.TaskCreate {

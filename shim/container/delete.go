@@ -94,5 +94,8 @@ func (c *Container) deleteInit(ctx context.Context, p procView) error {
 			c.log().WithError(err).Warn("close the streams of the container")
 		}
 	}
-	return c.unmountRootfs(m)
+	if err := c.unmountRootfs(m); err != nil {
+		return err
+	}
+	return ledger.RemoveBirth(c.bundle.Path())
 }

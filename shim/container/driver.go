@@ -22,11 +22,16 @@ import (
 // goroutine that touches the machine and it waits for nothing but the inbox.
 func (c *Container) run() {
 	for c.m.init.phase != phaseDeleted {
-		effects := c.m.step(<-c.inbox)
-		c.view.Store(c.m.snapshot())
-		for _, e := range effects {
-			e.perform(c)
+		select {
+		case ev := <-c.inbox:
+			effects := c.m.step(ev)
+			c.view.Store(c.m.snapshot())
+			for _, e := range effects {
+				e.perform(c)
+			}
+		case c.parking = <-c.parks:
 		}
+		c.rest()
 	}
 }
 
@@ -150,15 +155,18 @@ func (killInit) perform(c *Container) {
 }
 
 func (killAll) perform(c *Container) {
+	c.endings.Add(1)
 	c.ending.Go(func() {
 		if err := guard(c.killLeftovers); err != nil {
 			c.log().WithError(err).Error("end what the init left behind")
 		}
+		c.endings.Add(-1)
+		go c.post(nudge{}) // whose taking the delete must not wait for
 	})
 }
 
 func (watchExecs) perform(c *Container) {
-	time.AfterFunc(c.set.env.Deadlines.Drain, func() { c.post(execsOverdue{}) })
+	c.watchOverdue(c.set.env.Deadlines.Drain)
 }
 
 func (e watchStart) perform(c *Container) { e.h.hurry(c.set.env.Deadlines.Drain) }
@@ -216,11 +224,15 @@ func (e publishFreeze) perform(c *Container) {
 // kills, and the last statistics are kept where the cgroup may vanish with its
 // last process.
 func (c *Container) record(e record) error {
-	entry := ledger.Exit{At: e.exit.At, Pid: e.pid, Status: e.exit.Status, Signal: int(e.exit.Signal)}
+	if e.exec == "" {
+		c.lastLook(e.exit.Status)
+	}
+	entry := ledger.Exit{
+		At: e.exit.At, Pid: e.pid, Status: e.exit.Status, Signal: int(e.exit.Signal),
+		Unknown: e.exit.Unknown, OOM: c.oomKilled.Load(),
+	}
 	if e.exec != "" {
 		return ledger.RecordExec(c.bundle.Path(), e.exec, entry)
 	}
-	c.lastLook(e.exit.Status)
-	entry.OOM = c.oomKilled.Load()
 	return ledger.Record(c.bundle.Path(), entry)
 }

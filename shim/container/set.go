@@ -7,15 +7,20 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/quoin-io/quoin/shim/ledger"
 )
 
 // Set is the containers of one shim, by id.
 type Set struct {
-	env Env
+	env     Env
+	descent func() (ledger.Birth, error) // of all its processes
 
 	mu     sync.Mutex
 	byID   map[string]*Container // guarded by mu
 	sealed bool                  // guarded by mu
+
+	parked []parked // between Park and Unpark
 }
 
 // NewSet returns an empty set whose containers share env.
@@ -23,7 +28,7 @@ func NewSet(env Env) *Set {
 	if env.Meter == nil {
 		env.Meter = unmetered{}
 	}
-	return &Set{env: env, byID: make(map[string]*Container)}
+	return &Set{env: env, descent: sync.OnceValues(descent), byID: make(map[string]*Container)}
 }
 
 // Get returns a container. It is ErrNotFound when there is none of that id.

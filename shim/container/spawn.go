@@ -60,6 +60,7 @@ func (c *Container) spawn(ctx context.Context, exec string, h *handle, io *stdio
 		c.endLeft(flight, exec)
 		return 0, err
 	}
+	c.born(exec, pid) // before its claim: then it may be reaped
 	p, err := flight.Claim(pid, func(e reaper.Exit) { c.post(exited{exec, h, e}) })
 	if err != nil {
 		flight.KillStranger(pid)
