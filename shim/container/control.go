@@ -64,8 +64,12 @@ const killPatience = time.Second
 func (c *Container) killSoon(ctx context.Context, m *made, signal unix.Signal) error {
 	ours, cancel := context.WithTimeout(ctx, killPatience)
 	defer cancel()
-	err := c.killCgroup(ours, m, signal)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+	err := m.cgroup.Kill(ours, signal)
+	switch {
+	case errdefs.IsFailedPrecondition(err):
+		// It is shared. A runtime that is late, unlike processes, has killed nothing.
+		return c.killByRuntime(ctx, m, signal)
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		c.set.env.Meter.Overdue("kill")
 		c.log().WithError(err).Warn("processes were killed and do not end")
 		return nil
@@ -76,10 +80,15 @@ func (c *Container) killSoon(ctx context.Context, m *made, signal unix.Signal) e
 func (c *Container) killCgroup(ctx context.Context, m *made, signal unix.Signal) error {
 	err := m.cgroup.Kill(ctx, signal)
 	if errdefs.IsFailedPrecondition(err) {
-		// The container shares a cgroup with others, which are not to be killed.
-		return m.runtime.Kill(ctx, c.id, int(signal), true)
+		return c.killByRuntime(ctx, m, signal)
 	}
 	return err
+}
+
+// killByRuntime is for a container that shares a cgroup with others, which are not
+// to be killed.
+func (c *Container) killByRuntime(ctx context.Context, m *made, signal unix.Signal) error {
+	return m.runtime.Kill(ctx, c.id, int(signal), true)
 }
 
 // thawToDie thaws a container that cgroup v1 has frozen: it could not die.
