@@ -34,24 +34,34 @@ const (
 	ctr    = "integration/ctr"
 )
 
-// beds by name. What a bed leaves out cannot be there: limits that cgroup v1
-// spells otherwise, units without systemd.
+// everywhere are the tests of the package inside that every bed runs. Those that
+// only v2 does are about what the others lack: units without systemd, keys of
+// cgroup v2 on cgroup v1.
+const everywhere = "TestDecision|TestPlacement.*|TestPod|TestMixedShapes|TestLeaks|TestLimits|TestDevices|TestResize|TestMetrics|TestOOM|TestCheckpoint.*"
+
+// beds by name.
 var beds = map[string]bed{
 	"v2": {
 		runs: []run{
 			{pkg: inside, limit: 20 * time.Minute},
-			// TestCheckpoint wants a machine without criu, which this one has, and
-			// TestMetrics the names of cgroup v1.
-			{pkg: ctr, skip: "^(TestCheckpoint|TestMetrics)$", limit: 10 * time.Minute},
+			{
+				pkg: ctr,
+				// Those whose way goes through cgroups.
+				only: "^(TestDetachedLifecycle|TestExec|TestProcessList|TestKillAll|TestPauseAndResume|TestKillWhilePaused)$",
+				// Whatever a user asks for: they want a machine without criu, which this one
+				// has, and the names of cgroup v1.
+				skip:  "^(TestCheckpoint|TestMetrics)$",
+				limit: 10 * time.Minute,
+			},
 		},
 	},
 	"hybrid": {
 		kernel: "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
-		runs:   []run{{pkg: inside, only: "^(TestDecision|TestPlacement|TestPod|TestMixedShapes|TestRestart|TestLeaks)", limit: 10 * time.Minute}},
+		runs:   []run{{pkg: inside, only: "^(" + everywhere + "|TestRestart)$", limit: 15 * time.Minute}},
 	},
 	"bare": {
 		kernel: "init=/sbin/bare-init",
-		runs:   []run{{pkg: inside, only: "^(TestDecision|TestPlacement|TestPod|TestMixedShapes|TestLeaks)", limit: 10 * time.Minute}},
+		runs:   []run{{pkg: inside, only: "^(" + everywhere + ")$", limit: 15 * time.Minute}},
 	},
 }
 

@@ -45,23 +45,20 @@ func (c *container) awaitCount(t *testing.T, atLeast int) {
 // that is asked for; a task that is restored goes on where the other one was,
 // in a cgroup as if it had been created.
 func TestCheckpoint(t *testing.T) {
-	for _, tc := range []struct{ name, path, cgroup string }{
-		{"cgroupfs", "/checkpoint/a", "/checkpoint/a"},
-		{"systemd", "system.slice:checkpoint:a", "/system.slice/checkpoint-a.scope"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
+	for driver, place := range placements("checkpoint") {
+		t.Run(driver, func(t *testing.T) {
 			logOnFailure(t)
 			ctx := inNamespace(t)
-			c := start(t, id(t, "c"), counting, oci.WithCgroup(tc.path))
+			c := start(t, id(t, "c"), counting, oci.WithCgroup(place.path))
 			c.awaitCount(t, 5)
 
-			if _, err := c.task.Checkpoint(ctx, containerd.WithCheckpointName("vm.test/running-"+tc.name+":1")); err != nil {
+			if _, err := c.task.Checkpoint(ctx, containerd.WithCheckpointName("vm.test/running-"+driver+":1")); err != nil {
 				t.Fatalf("checkpoint: %v", err)
 			}
 			at := c.count(t)
 			c.awaitCount(t, at+3)
 
-			image, err := c.task.Checkpoint(ctx, containerd.WithCheckpointName("vm.test/ended-"+tc.name+":1"),
+			image, err := c.task.Checkpoint(ctx, containerd.WithCheckpointName("vm.test/ended-"+driver+":1"),
 				func(i *containerd.CheckpointTaskInfo) error {
 					i.Options = &options.CheckpointOptions{Exit: true}
 					return nil
@@ -78,7 +75,7 @@ func TestCheckpoint(t *testing.T) {
 			if err := c.task.Start(ctx); err != nil {
 				t.Fatalf("restore: %v", err)
 			}
-			checkPlace(t, "the restored container", c.pid(), tc.cgroup)
+			checkPlace(t, "the restored container", c.pid(), place.cgroup)
 			// One that began anew would count to 1 first.
 			if n := c.count(t); n < at {
 				t.Errorf("the restored container counts from %d, the other one was at %d", n, at)
@@ -111,7 +108,7 @@ func TestCheckpointCommand(t *testing.T) {
 // TestCheckpointCRI: the kubelet's checkpoint of a pod's container.
 func TestCheckpointCRI(t *testing.T) {
 	logOnFailure(t)
-	p := runPod(t, "checkpoint", "kubepods-besteffort-podcheckpoint.slice")
+	p := runPod(t, "checkpoint", map[bool]string{true: "kubepods-besteffort-podcheckpoint.slice", false: "/kubepods/besteffort/podcheckpoint"}[onSystemd()])
 	id := p.run(t, "c", nil, counting...)
 	archive := t.TempDir() + "/checkpoint.tar"
 	if _, err := runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: id, Location: archive, Timeout: 60}); err != nil {

@@ -13,10 +13,11 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// TestMetrics: the statistics of cgroup v2, by the names that ctr gives them.
+// TestMetrics: the statistics of the bed's cgroups, by the names that ctr gives
+// them.
 func TestMetrics(t *testing.T) {
 	logOnFailure(t)
-	c := start(t, id(t, "c"), []string{"sleep", "1000"}, oci.WithCgroup("system.slice:metrics:a"),
+	c := start(t, id(t, "c"), []string{"sleep", "1000"}, oci.WithCgroup(nodePlacement("metrics").path),
 		withResources(&specs.LinuxResources{
 			Memory: &specs.LinuxMemory{Limit: ref(int64(64 * mib))},
 			Pids:   &specs.LinuxPids{Limit: ref(int64(50))},
@@ -27,12 +28,16 @@ func TestMetrics(t *testing.T) {
 			found[fields[0]] = fields[1]
 		}
 	}
-	for name, want := range map[string]string{"pids.current": "1", "pids.limit": "50", "memory.usage_limit": fmt.Sprint(64 * mib)} {
+	limit, used := "memory.usage_limit", []string{"memory.usage", "cpu.usage_usec"}
+	if onV1() {
+		limit, used = "memory.limit_in_bytes", []string{"memory.usage_in_bytes", "cpuacct.usage"}
+	}
+	for name, want := range map[string]string{"pids.current": "1", "pids.limit": "50", limit: fmt.Sprint(64 * mib)} {
 		if found[name] != want {
 			t.Errorf("%s is %q, want %q", name, found[name], want)
 		}
 	}
-	for _, name := range []string{"memory.usage", "cpu.usage_usec"} {
+	for _, name := range used {
 		if found[name] == "" || found[name] == "0" {
 			t.Errorf("%s is %q", name, found[name])
 		}

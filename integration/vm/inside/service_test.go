@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,9 +27,7 @@ type service interface {
 
 // logEnd is the end of the daemon's log, for the report of a failure.
 func logEnd() string {
-	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(daemon.wholeLog()), "\n"), func(line string) bool {
-		return strings.Contains(line, "level=debug")
-	})
+	lines := strings.Split(strings.TrimSpace(daemon.wholeLog()), "\n")
 	return strings.Join(lines[max(0, len(lines)-30):], "\n")
 }
 
@@ -49,8 +46,6 @@ func install() error {
 		}
 	}
 	settings := `version = 4
-[debug]
-  level = 'debug'
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = '` + pauseRef + `'
 [plugins.'io.containerd.cri.v1.runtime'.cni]
