@@ -32,7 +32,9 @@ type attendance struct {
 func (a *attendance) run() error {
 	cmd := a.build()
 	SealDescriptors()
-	warm(cmd.Path)
+	if a.given() {
+		return context.Canceled // nobody waits any more
+	}
 	if err := a.children.Start(cmd); err != nil {
 		return err
 	}
@@ -53,6 +55,13 @@ func (a *attendance) run() error {
 	return a.children.Wait(cmd)
 }
 
+// given tells whether the run was given up.
+func (a *attendance) given() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.unwanted
+}
+
 // kill signals the process group. The caller holds mu.
 func (a *attendance) kill(sig unix.Signal) {
 	if a.started && !a.reaped {
@@ -69,13 +78,14 @@ func (a *attendance) signal(sig unix.Signal) {
 
 // wait runs the process until it ends, or until ctx has ended: then its group gets
 // SIGTERM and, after Deadlines.Terminate, SIGKILL. One that does not die of that
-// is left behind with the goroutine that waits for it.
+// is left behind with the goroutine that waits for it, which is errUnkillable; left
+// is called when it is gone after all.
 //
 // The kernel sends the death signal when the thread that forked ends, not when the
 // process does. Locking the thread for the call would be the usual way out, at the
 // price of threads (each takes some 50 KB that are never given back): but Go ends a
 // thread only when a goroutine ends that has locked it, and in the shim none does.
-func (r *Runtime) wait(ctx context.Context, build func() *exec.Cmd) error {
+func (r *Runtime) wait(ctx context.Context, build func() *exec.Cmd, left func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -100,22 +110,14 @@ func (r *Runtime) wait(ctx context.Context, build func() *exec.Cmd) error {
 		case <-timer.C:
 		}
 	}
+	go func() {
+		<-done
+		left()
+	}()
 	return errUnkillable
 }
 
 var errUnkillable = errors.New("the runtime was killed and is still not gone")
-
-// warm reads the beginning of a program that is about to be executed. os/exec holds
-// a lock of the whole process while the kernel does (it forks by vfork): on a file
-// system that does not answer, the wait has to be here, where it holds up nobody.
-func warm(path string) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return // the execution will say so
-	}
-	defer f.Close()
-	_, _ = f.ReadAt(make([]byte, 512), 0)
-}
 
 // awaitDeath blocks until the child is dead, and tells whether it ended badly. It
 // does not reap it.

@@ -38,15 +38,20 @@ func (r *Runtime) run(ctx context.Context, c call) (_ result, err error) {
 	defer cancel()
 
 	log := newCallLog(r.cfg.Bundle)
-	defer log.close()
 	out, err := newCapture(c.stdio, c.capture)
 	if err != nil {
+		log.close()
 		return result{}, fmt.Errorf("OCI runtime %s: %w", c.op, err)
 	}
-	defer out.close()
-
+	release := func() {
+		out.close()
+		log.close()
+	}
 	mark := newMark()
-	err = r.wait(callCtx, func() *exec.Cmd { return r.command(c, log, out, mark) })
+	err = r.wait(callCtx, func() *exec.Cmd { return r.command(c, log, out, mark) }, release)
+	if !errors.Is(err, errUnkillable) {
+		defer release()
+	}
 	if err != nil {
 		killStrays(mark)
 	}

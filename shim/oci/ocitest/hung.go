@@ -29,8 +29,11 @@ func HungDir(t testing.TB) string {
 		t.Fatalf("a file system that hangs: %v", err)
 	}
 	t.Cleanup(func() {
-		unix.Close(fd) // whoever waits gets an error
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+		// Whoever waits gets an error. Closing the descriptor would not do: a child
+		// that waits while it is being executed has it, too.
+		_ = unix.Unmount(dir, unix.MNT_FORCE)
+		unix.Close(fd)
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && err != unix.EINVAL { // EINVAL: it is gone
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 		if err := os.RemoveAll(dir); err != nil { // whoever waited may have made a file
