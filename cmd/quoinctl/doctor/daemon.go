@@ -46,6 +46,8 @@ type daemon struct {
 	// containerd is its version of containerd, quoin that of Quoin; the latter
 	// is "" for a stock containerd.
 	containerd, quoin string
+	// runtime are the exports of Quoin's runtime plugin; nil without it.
+	runtime map[string]string
 	// driver are the exports of the cgroup driver plugin; nil without it.
 	driver map[string]string
 	// root and state are its directories, "" when it does not say.
@@ -127,6 +129,7 @@ func (d *daemon) learn(p *introspection.Plugin) {
 	switch {
 	case p.Type == string(runtime.Type) && p.ID == runtime.ID:
 		d.quoin = p.Exports["version"]
+		d.runtime = p.Exports
 	case p.Type == string(cgroupdriver.Type) && p.ID == cgroupdriver.ID:
 		d.driver = p.Exports
 		d.state = p.Exports["state"]

@@ -51,6 +51,8 @@ func checks() []check {
 		{"programs", "programs.daemon", "daemon", one(checkDaemon)},
 		{"programs", "programs.shim", "shim", one(checkShim)},
 		{"programs", "programs.runtime", "OCI runtimes", checkRuntimes},
+		{"shims", "shims.deadlines", "deadlines", one(checkDeadlines)},
+		{"shims", "shims.loggers", "binary loggers", one(checkLoggers)},
 		{"storage", "storage.overlay", "overlayfs", one(checkOverlay)},
 		{"storage", "storage.filesystem", "file system", one(checkFilesystem)},
 		{"storage", "storage.d_type", "d_type", one(checkEntryTypes)},

@@ -22,6 +22,9 @@ type settings struct {
 	// keepOOMScore says that CRI leaves oom_score_adj as it is where it may
 	// not lower it.
 	keepOOMScore bool
+	// deadlines and loggerDirs are what shims are told.
+	deadlines  map[string]string
+	loggerDirs []string
 	// err tells of files that could not be read.
 	err error
 }
@@ -42,6 +45,10 @@ type settingsFile struct {
 		Driver struct {
 			Driver string `toml:"driver"`
 		} `toml:"io.quoin.node.v1.cgroupdriver"`
+		Runtime struct {
+			Deadlines  map[string]string `toml:"deadlines"`
+			LoggerDirs []string          `toml:"logger_dirs"`
+		} `toml:"io.quoin.runtime.v1.quoin"`
 		CRI struct {
 			KeepOOMScore *bool `toml:"restrict_oom_score_adj"`
 		} `toml:"io.containerd.cri.v1.runtime"`
@@ -89,6 +96,15 @@ func (s *settings) apply(h *host, name string) (settingsFile, error) {
 	override(&s.place.Address, f.Plugins.Server.Address)
 	if d := f.Plugins.Driver.Driver; d != "" {
 		s.driver = cgroupdriver.Setting(d)
+	}
+	for name, value := range f.Plugins.Runtime.Deadlines {
+		if s.deadlines == nil {
+			s.deadlines = map[string]string{}
+		}
+		s.deadlines[name] = value
+	}
+	if dirs := f.Plugins.Runtime.LoggerDirs; dirs != nil {
+		s.loggerDirs = dirs
 	}
 	if v := f.Plugins.CRI.KeepOOMScore; v != nil {
 		s.keepOOMScore = *v
