@@ -55,6 +55,8 @@ type Options struct {
 	Deadlines config.Deadlines
 	// Children is needed for loggers only.
 	Children Children
+	// LoggerDirs are where a logger may be; empty means anywhere.
+	LoggerDirs []string
 }
 
 // phase is how far an IO has come; it only grows.

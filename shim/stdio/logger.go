@@ -46,6 +46,10 @@ func (i *IO) openLogger(ctx context.Context, t target) error {
 	if i.opts.Children == nil {
 		return fmt.Errorf("logger %s: there is nobody to start it: %w", t.path, errdefs.ErrFailedPrecondition)
 	}
+	program, err := permittedLogger(t.path, i.opts.LoggerDirs)
+	if err != nil {
+		return err
+	}
 	if err := i.loggerPipes(); err != nil {
 		return err
 	}
@@ -55,7 +59,8 @@ func (i *IO) openLogger(ctx context.Context, t target) error {
 	}
 	defer readyR.Close()
 
-	cmd := exec.Command(t.path, t.args...)
+	cmd := exec.Command(program, t.args...)
+	cmd.Args[0] = t.path
 	cmd.Env = []string{"CONTAINER_ID=" + i.opts.ID, "CONTAINER_NAMESPACE=" + i.opts.Namespace}
 	cmd.ExtraFiles = []*os.File{i.fds.get(loggerStdout), i.fds.get(loggerStderr), readyW}
 	l := newLogger(i, t.path)

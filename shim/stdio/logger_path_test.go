@@ -105,3 +105,31 @@ func chown(t *testing.T, _, inside, _ string) string {
 	}
 	return inside
 }
+
+// TestLoggerFromElsewhere: the whole way. Nothing is run and nothing is left.
+func TestLoggerFromElsewhere(t *testing.T) {
+	dir, _, outside := loggerTree(t)
+	ran := filepath.Join(t.TempDir(), "ran")
+	if err := os.WriteFile(outside, []byte("#!/bin/sh\ntouch "+ran+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	o := testOptions(t)
+	o.LoggerDirs = []string{dir}
+	if _, err := Open(testContext(t), Streams{Stdout: "binary://" + outside}, o); !errdefs.IsPermissionDenied(err) {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("it was run")
+	}
+	inside := filepath.Join(dir, "log")
+	if err := os.WriteFile(inside, []byte("#!/bin/sh\nexec 5>&-\ncat <&3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	io, err := Open(testContext(t), Streams{Stdout: "binary://" + inside}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := io.Close(); err != nil {
+		t.Error(err)
+	}
+}
