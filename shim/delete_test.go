@@ -3,15 +3,28 @@
 package shim
 
 import (
+	"context"
+	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	eventtypes "github.com/containerd/containerd/api/events"
+	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"github.com/containerd/containerd/api/runtime/task/v3"
+	eventsapi "github.com/containerd/containerd/api/services/ttrpc/events/v1"
+	"github.com/containerd/ttrpc"
+	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/quoin-io/quoin/shim/bundle"
 	"github.com/quoin-io/quoin/shim/ledger"
@@ -44,19 +57,13 @@ func (b *bed) withOptions() {
 }
 
 // TestDelete: the recorded exit is told, by whoever asks, and without one that
-// the container was killed.
+// nobody knows.
 func TestDelete(t *testing.T) {
 	b := newBed(t)
 	b.withOptions()
 	begun := time.Now().Add(-time.Second)
-	if resp := b.runDelete(); resp.ExitStatus != 137 || resp.Pid != 0 || resp.ExitedAt.AsTime().Before(begun) {
-		t.Errorf("without a record: %v", resp)
-	}
-	if err := os.WriteFile(filepath.Join(b.bundle, "init.pid"), []byte("4242"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if resp := b.runDelete(); resp.ExitStatus != 137 || resp.Pid != 4242 {
-		t.Errorf("with a pid file: %v", resp)
+	if resp := b.runDelete(); resp.ExitStatus != ledger.UnknownStatus || resp.Pid != 0 || resp.ExitedAt.AsTime().Before(begun) {
+		t.Errorf("nothing was made: %v", resp)
 	}
 	at := time.Now().Add(-time.Hour).UTC()
 	if err := ledger.Record(b.bundle, ledger.Exit{At: at, Pid: 4242, Status: 3}); err != nil {
@@ -78,8 +85,74 @@ func TestDelete(t *testing.T) {
 	}
 	r := b.run(nil, "delete")
 	var resp task.DeleteResponse
-	if err := proto.Unmarshal(r.stdout, &resp); err != nil || r.code != 0 || resp.ExitStatus != 137 || !strings.Contains(r.stderr, "exit.json") {
+	if err := proto.Unmarshal(r.stdout, &resp); err != nil || r.code != 0 || resp.ExitStatus != ledger.UnknownStatus || !strings.Contains(r.stderr, "exit.json") {
 		t.Errorf("with a rubbish record: %+v, %v", r, err)
+	}
+}
+
+// TestDeleteUnknown: the container ended after its shim, and nobody held on to it.
+// That is said, and said the same way again.
+func TestDeleteUnknown(t *testing.T) {
+	b := newBed(t)
+	b.withOptions()
+	// A process that was there and is gone.
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	id, err := ledger.Identify(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if err := ledger.RecordBirth(b.bundle, ledger.Birth{Shim: id, Process: id}); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	r := b.run(nil, "delete")
+	var resp task.DeleteResponse
+	if err := proto.Unmarshal(r.stdout, &resp); err != nil || r.code != 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if resp.ExitStatus != ledger.UnknownStatus || int(resp.Pid) != id.Pid || resp.ExitedAt.AsTime().Before(begun) || !strings.Contains(r.stderr, "unknown") {
+		t.Errorf("%v; %s", &resp, r.stderr)
+	}
+	if e, err := ledger.Read(b.bundle); err != nil || !e.Unknown || e.Status != ledger.UnknownStatus {
+		t.Errorf("record %+v, %v", e, err)
+	}
+	if again := b.runDelete(); again.ExitStatus != resp.ExitStatus || !again.ExitedAt.AsTime().Equal(resp.ExitedAt.AsTime()) {
+		t.Errorf("first %v, then %v", &resp, again)
+	}
+}
+
+// TestDeleteSparesOthers: a later process of the init's pid is not the container's.
+func TestDeleteSparesOthers(t *testing.T) {
+	b := newBed(t)
+	b.withOptions()
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	id, err := ledger.Identify(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.Start--
+	if err := ledger.RecordBirth(b.bundle, ledger.Birth{Shim: id, Process: id}); err != nil {
+		t.Fatal(err)
+	}
+	r := b.run(nil, "delete")
+	var resp task.DeleteResponse
+	if err := proto.Unmarshal(r.stdout, &resp); err != nil || resp.ExitStatus != ledger.UnknownStatus {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := ledger.Identify(cmd.Process.Pid); err != nil {
+		t.Errorf("it was killed: %v", err)
 	}
 }
 
@@ -111,6 +184,9 @@ func TestDeleteAfterKill(t *testing.T) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
 		return err == nil && n == 1
 	})
+	if e, err := ledger.Read(b.bundle); err != nil || e.Unknown || e.Signal != 9 || e.Pid != pid || e.Learnt == "" {
+		t.Errorf("record %+v, %v", e, err)
+	}
 	if left, err := os.ReadDir(b.fake.Root()); err != nil || len(left) > 0 {
 		t.Errorf("the runtime still knows %v, %v", left, err)
 	}
@@ -136,6 +212,72 @@ func TestDeleteAfterExit(t *testing.T) {
 	s.awaitEnd()
 	if resp := b.runDelete(); resp.ExitStatus != 5 || !resp.ExitedAt.AsTime().Equal(w.ExitedAt.AsTime()) {
 		t.Errorf("%v, waited for %v", resp, w)
+	}
+}
+
+// TestDeleteOfAStoppedShim: a shim that does not answer is ended with its container.
+func TestDeleteOfAStoppedShim(t *testing.T) {
+	b := newBed(t)
+	s := b.start()
+	pid := s.run(b)
+	s.signal(unix.SIGSTOP)
+	r := b.run(nil, "delete")
+	var resp task.DeleteResponse
+	if err := proto.Unmarshal(r.stdout, &resp); err != nil || r.code != 0 || resp.ExitStatus != 137 || int(resp.Pid) != pid {
+		t.Errorf("%+v, %v, %v", r, &resp, err)
+	}
+	s.awaitEnd()
+}
+
+// TestDeleteOfALivingShim: one that answers ends its container itself, and itself.
+func TestDeleteOfALivingShim(t *testing.T) {
+	b := newBed(t, "sh", "-c", "trap 'exit 3' TERM; sleep 1000 & wait")
+	s := b.start()
+	pid := s.run(b)
+	if err := os.WriteFile(filepath.Join(b.bundle, "bootstrap.json"), []byte(`{"address":"`+s.address+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if resp := b.runDelete(); resp.ExitStatus != 137 || int(resp.Pid) != pid {
+		t.Errorf("%v", resp)
+	}
+	s.awaitEnd()
+	if e, err := ledger.Read(b.bundle); err != nil || e.Learnt != "" {
+		t.Errorf("the shim has recorded %+v, %v", e, err)
+	}
+}
+
+// TestDeleteTellsTheRest: what the shim had not told, and the exits of execs that
+// died with it, are handed to the daemon in order, and what containerd tells itself
+// is not.
+func TestDeleteTellsTheRest(t *testing.T) {
+	b := newBed(t)
+	d := newEventDaemon(t)
+	b.env = []string{"TTRPC_ADDRESS=" + d.path}
+	s := b.startWith(func(p *bootapi.BootstrapParams) { p.ContainerdTtrpcAddress = d.path })
+	s.run(b)
+	spec := &anypb.Any{Value: []byte(`{"cwd":"/","user":{"uid":0,"gid":0},"args":["sleep","1000"],"env":["PATH=` + os.Getenv("PATH") + `"]}`)}
+	if _, err := s.Exec(t.Context(), &task.ExecProcessRequest{ID: b.id, ExecID: "e", Spec: spec}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Start(t.Context(), &task.StartRequest{ID: b.id, ExecID: "e"}); err != nil {
+		t.Fatal(err)
+	}
+	s.signal(unix.SIGKILL)
+	s.awaitEnd()
+	d.serve()
+	if resp := b.runDelete(); resp.ExitStatus != 137 {
+		t.Errorf("%v", resp)
+	}
+	want := []string{"/tasks/create c", "/tasks/start c", "/tasks/exec-added c", "/tasks/exec-started c", "/tasks/exit c e 137"}
+	if got := d.received(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if e, err := ledger.ReadExec(b.bundle, "e"); err != nil || e.Status != 137 || e.Unknown {
+		t.Errorf("record of the exec: %+v, %v", e, err)
+	}
+	b.runDelete()
+	if got := d.received(); len(got) != len(want) {
+		t.Errorf("told again: %q", got)
 	}
 }
 
@@ -174,4 +316,65 @@ func TestDeleteWithoutRuntime(t *testing.T) {
 	if err := proto.Unmarshal(r.stdout, &resp); err != nil || r.code != 0 || resp.ExitStatus != 9 || !strings.Contains(r.stderr, "no-such-runtime") {
 		t.Errorf("%+v, %v", r, err)
 	}
+}
+
+// eventDaemon is a daemon's events service.
+type eventDaemon struct {
+	t    *testing.T
+	path string
+	mu   sync.Mutex
+	got  []string
+}
+
+func newEventDaemon(t *testing.T) *eventDaemon {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "qd") // short: it holds a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return &eventDaemon{t: t, path: filepath.Join(dir, "s")}
+}
+
+func (d *eventDaemon) serve() {
+	d.t.Helper()
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	eventsapi.RegisterTTRPCEventsService(server, d)
+	l, err := net.Listen("unix", d.path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(context.Background(), l) // ends with Close
+	}()
+	d.t.Cleanup(func() {
+		_ = server.Close()
+		<-served
+	})
+}
+
+func (d *eventDaemon) Forward(_ context.Context, r *eventsapi.ForwardRequest) (*emptypb.Empty, error) {
+	v, err := typeurl.UnmarshalAny(r.Envelope.Event)
+	if err != nil {
+		return nil, err
+	}
+	name := r.Envelope.Topic + " " + v.(interface{ GetContainerID() string }).GetContainerID()
+	if exit, ok := v.(*eventtypes.TaskExit); ok {
+		name += fmt.Sprintf(" %s %d", exit.ID, exit.ExitStatus)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.got = append(d.got, name)
+	return &emptypb.Empty{}, nil
+}
+
+func (d *eventDaemon) received() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.got)
 }

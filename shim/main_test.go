@@ -119,12 +119,16 @@ func execute(t testing.TB, dir string, env []string, stdin []byte, args ...strin
 }
 
 // params are the bootstrap parameters of containerd 2.4.
-func (b *bed) params() []byte {
+func (b *bed) params(change ...func(*bootapi.BootstrapParams)) []byte {
 	b.t.Helper()
-	return b.encode(&bootapi.BootstrapParams{
+	p := &bootapi.BootstrapParams{
 		InstanceID: b.id, Namespace: b.ns, ContainerdVersion: "2.4.2", SocketDir: &b.sockets,
 		ContainerdGrpcAddress: b.sockets + "/containerd.sock",
-	})
+	}
+	for _, f := range change {
+		f(p)
+	}
+	return b.encode(p)
 }
 
 func (b *bed) encode(m proto.Message) []byte {
@@ -139,7 +143,13 @@ func (b *bed) encode(m proto.Message) []byte {
 // start starts a shim the new way and returns it.
 func (b *bed) start() *served {
 	b.t.Helper()
-	r := b.run(b.params(), "start")
+	return b.startWith()
+}
+
+// startWith is start with other parameters.
+func (b *bed) startWith(change ...func(*bootapi.BootstrapParams)) *served {
+	b.t.Helper()
+	r := b.run(b.params(change...), "start")
 	if r.code != 0 || r.stderr != "" {
 		b.t.Fatalf("start: %+v", r)
 	}

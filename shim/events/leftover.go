@@ -181,3 +181,21 @@ func (l *Leftover) Done() error {
 
 // Close lets others have the spool.
 func (l *Leftover) Close() error { return l.file.Close() }
+
+// Forward hands the daemon at address one event, in place of a shim that is gone.
+func Forward(ctx context.Context, address, namespace, topic string, event any, at time.Time) error {
+	path, err := socketPath(address)
+	if err != nil {
+		return err
+	}
+	it, err := encode(topic, event, at)
+	if err != nil {
+		return err
+	}
+	c := &client{path: path, timeout: defaults().connect}
+	defer c.close()
+	if _, err := c.forward(ctx, namespace, it); err != nil {
+		return fmt.Errorf("deliver the event %s of a shim that is gone: %w", topic, err)
+	}
+	return nil
+}
