@@ -37,6 +37,8 @@ INTEGRATION_PACKAGES ?= ./integration/...
 RUN      ?=
 FUZZTIME ?= 5s
 BENCHFLAGS ?=
+# How long soak goes on.
+DURATION ?= 20m
 # The beds of test-vm: v2 (systemd, pure cgroup v2), hybrid (cgroup v1 beside
 # it), bare (no systemd).
 BED      ?= v2 hybrid bare
@@ -49,7 +51,7 @@ export TOOLS_DIR   := $(CURDIR)/$(TOOLS)
 export OUT_DIR     := $(CURDIR)/$(OUT)
 
 .ONESHELL:
-.PHONY: all build stock stock-containerd demo test test-unit test-integration test-vm test-all test-kubelet lint bench fuzz \
+.PHONY: all build stock stock-containerd demo test test-unit test-integration test-vm test-all test-kubelet lint bench soak fuzz \
         setup install uninstall clean help FORCE
 
 all: build ## build everything into bin/ (the default)
@@ -176,6 +178,10 @@ test-kubelet: setup ## a real kubelet with its cgroup driver set wrong: natively
 
 lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, and the direction of imports
 	@integration/lint.sh
+
+soak: setup ## run/exec/kill churn for DURATION (20m): memory, descriptors and goroutines stay flat
+	@$(MAKE) build stock-containerd
+	QUOIN_SOAK=$(DURATION) $(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./integration/faults
 
 bench: setup ## Quoin beside stock containerd: a table, and JSON in _out/
 	@$(MAKE) build stock-containerd

@@ -231,6 +231,9 @@ func TestExecOutputHeld(t *testing.T) {
 		if e := told.awaitExit(t, "leaver"); e.status != 5 {
 			t.Errorf("%v, want 5", e)
 		}
+		if pids, err := r.Task.Pids(ctx); err != nil || len(pids) != 2 {
+			t.Errorf("%v, %v: nobody holds the output", pids, err)
+		}
 		if took := time.Since(begun); took > heldWithin {
 			t.Errorf("the exit was told after %v", took)
 		}

@@ -62,7 +62,7 @@ func TestMetrics(t *testing.T) {
 		fmt.Sprintf("quoin_shim_up"+who, d.Namespace):                                1,
 	})
 
-	shim := oneShim(t, r.ID())
+	shim := oneShim(t, d, r.ID())
 	stopProcess(t, shim)
 	begun := time.Now()
 	m.scrape()

@@ -4,16 +4,18 @@ package faults
 
 import (
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 
 	"github.com/quoin-io/quoin/integration/harness"
 )
 
-// oneShim returns the process of the shim that was started for a container.
-func oneShim(t *testing.T, id string) int {
+// oneShim returns the process of the shim that was started for a container of a
+// daemon.
+func oneShim(t *testing.T, d *harness.Daemon, id string) int {
 	t.Helper()
-	shims := harness.Shims(id)
+	shims := slices.DeleteFunc(harness.Shims(id), func(p harness.Process) bool { return !slices.Contains(p.Args, d.Namespace) })
 	if len(shims) != 1 {
 		t.Fatalf("shims of %s:\n%s", id, harness.Describe(shims))
 	}
