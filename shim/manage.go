@@ -83,6 +83,7 @@ func (s *server) totals() control.Totals {
 		control.Reaped:          reaps.Exits,
 		control.StrangersReaped: reaps.Strangers,
 		control.EventsDelivered: events.Delivered,
+		control.EventsResent:    events.Resent,
 		control.EventsDropped:   events.Dropped,
 	}})
 	return t
