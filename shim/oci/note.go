@@ -30,41 +30,44 @@ func (r *Runtime) notePath() string {
 	return filepath.Join(filepath.Dir(r.cfg.Bundle), noteName)
 }
 
-// readNote reads a note that nobody but this user can have written. A note is a
-// saving and nothing more: one that is not there or not right is none.
 func readNote(path string) (note, bool) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return note{}, false
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() || !private(st) {
-		return note{}, false
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxNote))
-	if err != nil {
-		return note{}, false
-	}
 	var n note
-	if json.Unmarshal(data, &n) != nil {
+	if !readPrivate(path, &n) {
 		return note{}, false
 	}
 	_, ok := parseNumbers(n.Level.Spec)
 	return n, ok
 }
 
-// writeNote leaves a note, where that is safe.
-func writeNote(path string, n note) {
+func writeNote(path string, n note) { writePrivate(path, n) }
+
+// readPrivate reads JSON that nobody but this user can have written. A note is a
+// saving and nothing more: one that is not there or not right is none.
+func readPrivate(path string, into any) bool {
+	f, err := openRegular(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || !private(st) {
+		return false
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxNote))
+	return err == nil && json.Unmarshal(data, into) == nil
+}
+
+// writePrivate leaves a note, where that is safe.
+func writePrivate(path string, content any) {
 	st, err := os.Stat(filepath.Dir(path))
 	if err != nil || !private(st) {
 		return
 	}
-	data, err := json.Marshal(n)
+	data, err := json.Marshal(content)
 	if err != nil {
 		return
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), noteName+"-*")
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*")
 	if err != nil {
 		return
 	}

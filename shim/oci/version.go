@@ -62,11 +62,20 @@ func parseVersion(data []byte) (Version, bool) {
 // no longer fixed upstream; those after the last began fixed.
 var runcFloors = []string{"1.3.6", "1.4.3", "1.5.0"}
 
+// crunFloor is the first release of crun in which no image's own /dev leads its
+// setup out of the root (CVE-2026-88264, CVE-2026-88265; crun's release notes). Specs
+// that mount a fresh /dev, as containerd's do, are not exposed to those; to others,
+// before 1.20, some are (CVE-2025-24965).
+const crunFloor = "1.30"
+
 // SecurityWarning is a sentence for the operator when the runtime has known ways
 // out of the container, else empty. A distribution may have fixed an old release,
 // which its version does not tell, so this is a warning and no reason to refuse.
 func (v Version) SecurityWarning() string {
 	have, ok := parseNumbers(v.Release)
+	if floor, _ := parseNumbers(crunFloor); v.Name == "crun" && ok && have.less(floor) {
+		return outdated(v, crunFloor)
+	}
 	if v.Name != "runc" || !ok {
 		return ""
 	}
@@ -78,12 +87,15 @@ func (v Version) SecurityWarning() string {
 		}
 		// A release candidate of the floor itself may be of before the fix.
 		if have.less(want) || (have == want && strings.Contains(v.Release, "-rc")) {
-			return fmt.Sprintf("runc %s is older than %s and has known container escapes, unless your distribution has fixed it: update it",
-				v.Release, floor)
+			return outdated(v, floor)
 		}
 		return ""
 	}
 	return ""
+}
+
+func outdated(v Version, floor string) string {
+	return fmt.Sprintf("%s is older than %s and has known container escapes, unless your distribution has fixed it: update it", v, floor)
 }
 
 // numbers are major, minor and patch.

@@ -36,7 +36,13 @@ func TestSecurityWarning(t *testing.T) {
 			t.Errorf("runc %s: %q, want %q", release, got, floor)
 		}
 	}
-	if got := (Version{Name: "crun", Release: "1.0.0"}).SecurityWarning(); got != "" {
+	for release, floor := range map[string]string{"1.8.1": "1.30", "1.29.1": "1.30", "1.30": "", "1.30.1-dirty": "", "2.0": "", "unknown": ""} {
+		got := Version{Name: "crun", Release: release}.SecurityWarning()
+		if (got == "") != (floor == "") || !strings.Contains(got, floor) {
+			t.Errorf("crun %s: %q, want %q", release, got, floor)
+		}
+	}
+	if got := (Version{Name: "youki", Release: "0.1.0"}).SecurityWarning(); got != "" {
 		t.Error(got)
 	}
 }

@@ -200,6 +200,9 @@ func (w *world) runtimeFinding(ctx context.Context, found []string) Finding {
 	f := good("%s %s%s", used, v.Release, why)
 	if why := v.SecurityWarning(); why != "" {
 		fix := "update it to 1.3.6, 1.4.3, 1.5.0 or newer"
+		if v.Name == "crun" {
+			fix = "update it to 1.30 or newer"
+		}
 		if len(found) > 1 {
 			fix += fmt.Sprintf(", or take it out of PATH if %s is newer", found[1])
 		}

@@ -45,7 +45,8 @@ func TestPrograms(t *testing.T) {
 		"crun alone":       {id: runc, files: file("/usr/bin/runc", gone, "/usr/bin/crun", prints("crun", "1.20")), want: Warn, fix: "BinaryName"},
 		"rubbish":          {id: runc, files: file("/usr/bin/runc", "#!/bin/sh\necho hello\n"), want: Fail, message: "does not tell its version"},
 		"not executable":   {id: runc, files: file("/usr/bin/runc", "text"), want: Fail, message: "neither"},
-		"crun":             {id: crun, files: file("/usr/bin/crun", prints("crun", "1.8.1")), want: OK, message: "1.8.1"},
+		"crun":             {id: crun, files: file("/usr/bin/crun", prints("crun", "1.30")), want: OK, message: "1.30"},
+		"old crun":         {id: crun, files: file("/usr/bin/crun", prints("crun", "1.8.1")), want: Warn, message: "crun 1.8.1 is older than 1.30", fix: "update it to 1.30"},
 		"youki":            {id: youki, files: file("/usr/local/bin/youki", prints("youki", "0.5.7")), want: OK, message: "0.5.7"},
 	} {
 		check1(t, name, s)
