@@ -38,7 +38,8 @@ type Deadlines struct {
 	Logger time.Duration
 	// Record bounds the writing of an exit to disk; it is told all the same then.
 	Record time.Duration
-	// Bus bounds what the shim asks systemd for over D-Bus.
+	// Bus bounds what the shim asks systemd for over D-Bus: a scope for itself and,
+	// when an OCI runtime that asks systemd takes as long as that, a sign of life.
 	Bus time.Duration
 	// Drain bounds the copying of output that is left after an exit, and how long
 	// an exit waits for an operation on its process, or for the exits of execs.
@@ -65,7 +66,7 @@ func DefaultDeadlines() Deadlines {
 		Open:       30 * time.Second,
 		Logger:     12 * time.Second,
 		Record:     10 * time.Second,
-		Bus:        10 * time.Second,
+		Bus:        15 * time.Second,
 		Drain:      10 * time.Second,
 		Linger:     2 * time.Second,
 	}

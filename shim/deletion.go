@@ -182,13 +182,15 @@ func (d *deletion) deleteFromRuntime(ctx context.Context) error {
 	if _, err := os.Lstat(filepath.Join(root, d.id)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	limits := deadlines(ctx)
 	runtime, err := oci.New(oci.Config{
 		Binary:        opts.BinaryName,
 		Root:          root,
 		SystemdCgroup: opts.SystemdCgroup,
 		Bundle:        d.bundle.Path(),
-		Deadlines:     deadlines(ctx),
+		Deadlines:     limits,
 		Children:      plainChildren{},
+		Manager:       systemd{children: plainChildren{}, limit: limits.Bus}.alive,
 	})
 	if err != nil {
 		return err

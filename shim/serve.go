@@ -63,7 +63,7 @@ type server struct {
 	asked atomic.Bool   // a client asked for the end, and waits for the answer
 	end   chan struct{} // closed when the shim is to end
 
-	settled chan struct{} // closed when the shim is in its own cgroup, or stays
+	home *home
 }
 
 // serve serves the Task API until the daemon shuts the empty shim down.
@@ -84,10 +84,7 @@ func (c *command) serve(ctx context.Context) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGPIPE)
 	defer signal.Stop(signals)
-	go func() {
-		defer close(s.settled)
-		c.settleIn(ctx, s.reaper)
-	}()
+	s.home.begin()
 	s.clients.watch(loneliness, s.lonely)
 	failed := make(chan error, 1)
 	go func() { failed <- s.ttrpc.Serve(ctx, s.listener) }()
@@ -107,7 +104,7 @@ func (c *command) serve(ctx context.Context) error {
 }
 
 func (c *command) newServer(ctx context.Context) (_ *server, retErr error) {
-	s := &server{end: make(chan struct{}), settled: make(chan struct{}), meter: newMeter(control.Totals{})}
+	s := &server{end: make(chan struct{}), meter: newMeter(control.Totals{})}
 	defer func() {
 		if retErr != nil {
 			s.close()
@@ -154,6 +151,7 @@ func (c *command) environment(s *server) (container.Env, error) {
 		return container.Env{}, err
 	}
 	s.oom = &oomWatch{}
+	s.home = newHome(c.id, s.reaper, set.deadlines.Bus)
 	return container.Env{
 		Namespace:   c.namespace,
 		Reaper:      s.reaper,
@@ -168,7 +166,8 @@ func (c *command) environment(s *server) (container.Env, error) {
 		RuntimeRoot: runtimeRoot,
 		SocketDir:   filepath.Dir(s.socket),
 		Executable:  self,
-		Settled:     s.settled,
+		Home:        s.home.await,
+		Manager:     s.home.systemd.alive,
 	}, nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/quoin-io/quoin/shim/cgroup"
 	"github.com/quoin-io/quoin/shim/reaper"
 )
@@ -16,7 +18,10 @@ import (
 // abort removes what a create that began then and failed may have left: what the
 // OCI runtime knows of, then, since a runtime that died or hung may know of
 // nothing, what is found in the container's cgroup.
-func (c *Container) abort(m *made, begun time.Time) error {
+func (c *Container) abort(m *made, h *handle, begun time.Time) error {
+	// The runtime ends the init too, unless it gets stuck. An error means that there
+	// is none.
+	_ = h.signal(unix.SIGKILL)
 	flight := c.set.env.Reaper.Begin()
 	defer flight.End()
 	return errors.Join(m.runtime.Delete(context.Background(), c.id, true), c.clearCgroup(m, flight, begun))

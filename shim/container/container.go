@@ -65,9 +65,11 @@ type Env struct {
 	SocketDir string
 	// Executable is the shim's own, for whoever cleans up after it.
 	Executable string
-	// Settled is closed when the shim has found its place among the cgroups; nil
-	// means that it has. Programs that live on are not started before.
-	Settled <-chan struct{}
+	// Home returns when the shim is in its place among the cgroups, or fails when
+	// it cannot be; nil means that it is. No container is served before.
+	Home func(context.Context) error
+	// Manager asks systemd for a sign of life; see oci.Config. Nil asks nobody.
+	Manager func(context.Context) error
 }
 
 // Container is one container of the shim. All methods are safe for concurrent

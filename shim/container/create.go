@@ -14,7 +14,6 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 
 	"github.com/quoin-io/quoin/shim/bundle"
-	"github.com/quoin-io/quoin/shim/cgroup"
 	"github.com/quoin-io/quoin/shim/ledger"
 	"github.com/quoin-io/quoin/shim/oci"
 	"github.com/quoin-io/quoin/shim/stdio"
@@ -112,15 +111,18 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 		return err
 	}
 	if cfg.Checkpoint != "" {
+		if err := c.awaitHome(ctx); err != nil {
+			return err
+		}
 		m.restore = c.restoreOptions(cfg)
 	} else {
 		begun := time.Now()
-		undo = append(undo, func() error { return c.abort(m, begun) })
+		undo = append(undo, func() error { return c.abort(m, h, begun) })
 		if result.pid, err = c.createInit(ctx, m, h, io); err != nil {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("create container %q: the client has gone: %w", c.id, err)
+		if err := c.accept(ctx, m, result.pid); err != nil {
+			return err
 		}
 		c.watchCgroup(m, result.pid)
 	}
@@ -176,30 +178,6 @@ func (c *Container) writeBundle(m *made) error {
 	return c.bundle.WriteShimBinary(c.set.env.Executable)
 }
 
-// place decides which cgroup driver the OCI runtime is told, and rewrites the
-// cgroupsPath where the node cannot do what it asks for.
-func (c *Container) place(m *made, cgroupsPath string) error {
-	driver := c.set.env.Driver
-	if driver == cgroup.Unset && m.options.SystemdCgroup {
-		driver = cgroup.Systemd
-	}
-	p, err := cgroup.Translate(cgroupsPath, c.set.env.Host.Node(driver))
-	if err != nil {
-		return fmt.Errorf("container %q: %w", c.id, err)
-	}
-	if p.Disagreement != nil {
-		c.log().Warn(p.Disagreement.String())
-	}
-	if p.Rewritten {
-		if err := c.bundle.SetCgroupsPath(p.Path); err != nil {
-			return err
-		}
-	}
-	m.systemd = p.Driver == cgroup.Systemd
-	m.cgroupsPath = p.Path
-	return nil
-}
-
 func (c *Container) newRuntime(m *made) (*oci.Runtime, error) {
 	env := c.set.env
 	root := m.options.Root
@@ -214,6 +192,7 @@ func (c *Container) newRuntime(m *made) (*oci.Runtime, error) {
 		Deadlines:     env.Deadlines,
 		Children:      env.Reaper,
 		Known:         env.Known,
+		Manager:       env.Manager,
 		Observe:       env.Meter.Called,
 	})
 }

@@ -61,7 +61,8 @@ func (c *Container) deleteFromRuntime(ctx context.Context, m *made) error {
 	if err == nil || errdefs.IsNotFound(err) {
 		return nil
 	}
-	if m.cgroup.Mode() != cgroup.Unified || c.thaw(ctx, m) != nil {
+	// A runtime that was stuck is not where it refuses.
+	if m.cgroup.Mode() != cgroup.Unified || errors.Is(err, context.DeadlineExceeded) || c.thaw(ctx, m) != nil {
 		return err
 	}
 	if err := m.runtime.Delete(ctx, c.id, false); err != nil && !errdefs.IsNotFound(err) {

@@ -87,6 +87,12 @@ func (c *Container) restore(ctx context.Context, m *made, h *handle) (int, error
 	if err != nil {
 		return pid, err
 	}
+	if err := c.checkPlace(m, pid); err != nil {
+		if kerr := h.signal(unix.SIGKILL); kerr != nil && !errdefs.IsNotFound(kerr) {
+			c.log().WithError(kerr).Error("end a restored process that is not in its cgroup")
+		}
+		return pid, err
+	}
 	restored := *m
 	c.watchCgroup(&restored, pid)
 	c.made.Store(&restored)

@@ -11,25 +11,14 @@ import (
 	"github.com/quoin-io/quoin/shim/stdio"
 )
 
-// awaitSettled keeps a logging program, which stays, out of the cgroup that the
-// shim is about to leave.
-func (c *Container) awaitSettled(ctx context.Context, s stdio.Streams) error {
-	if c.set.env.Settled == nil || !strings.HasPrefix(s.Stdout, "binary") {
-		return nil
-	}
-	select {
-	case <-c.set.env.Settled:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the shim's own cgroup: %w", ctx.Err())
-	}
-}
-
 // openIO opens the streams of a process, which looks at the paths that the client
 // named: they may be where a file system does not answer.
 func (c *Container) openIO(ctx context.Context, o bundle.Options, id string, s stdio.Streams) (*stdio.IO, error) {
-	if err := c.awaitSettled(ctx, s); err != nil {
-		return nil, err
+	if strings.HasPrefix(s.Stdout, "binary") {
+		// A logging program stays, in the cgroup that it is started in.
+		if err := c.awaitHome(ctx); err != nil {
+			return nil, err
+		}
 	}
 	d := c.set.env.Deadlines
 	io, err := bounded(c, ctx, d.Open+d.Logger, "open the streams", func(ctx context.Context) (*stdio.IO, error) {

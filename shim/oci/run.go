@@ -36,6 +36,8 @@ func (r *Runtime) run(ctx context.Context, c call) (_ result, err error) {
 	defer func() { r.cfg.Observe(c.op, time.Since(begun), err) }()
 	callCtx, cancel := withDeadline(ctx, c.deadline)
 	defer cancel()
+	callCtx, unwatch := r.watchManager(callCtx)
+	defer unwatch()
 
 	log := newCallLog(r.cfg.Bundle)
 	out, err := newCapture(c.stdio, c.capture)
@@ -118,7 +120,10 @@ func overdue(ctx context.Context, op string, waited time.Duration, err error) er
 	waited = waited.Round(time.Millisecond)
 	how := fmt.Sprintf("was given up by the caller after %s", waited)
 	var ours passed
+	var silent silence
 	switch cause := context.Cause(ctx); {
+	case errors.As(cause, &silent):
+		return fmt.Errorf("OCI runtime %s was given up: %w", op, silent)
 	case ctx.Err() == context.Canceled && cause != context.Canceled:
 		how = fmt.Sprintf("was given up after %s: %v", waited, cause)
 	case errors.As(cause, &ours):

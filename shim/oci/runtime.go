@@ -3,6 +3,7 @@
 package oci
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -46,6 +47,12 @@ type Config struct {
 	// Known is what this process has learnt of runtimes, shared by its Runtimes.
 	// Nil means that this Runtime learns by itself.
 	Known *Known
+	// Manager asks systemd for a sign of life, by the way that the runtime uses, and
+	// waits for it as long as it sees fit. Its error says who is silent; whatever
+	// else goes wrong is none. It is called again and again while a call with
+	// SystemdCgroup takes longer than it should, and ends that call: runtimes wait
+	// for D-Bus without a limit. Nil asks nobody.
+	Manager func(context.Context) error
 	// Observe is told of each run of the binary: the operation, how long it took
 	// and its error. Nil means that nobody is. It must not block.
 	Observe func(op string, took time.Duration, err error)
