@@ -12,6 +12,7 @@ import (
 
 	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/oci"
+	"github.com/quoin-io/quoin/shim/upgrade"
 )
 
 // command is the command line that containerd's shim protocol prescribes
@@ -27,6 +28,7 @@ type command struct {
 	debug         bool
 	info          bool
 	version       bool
+	takeoverCheck bool
 
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -59,6 +61,7 @@ func parseCommand(args []string, stdin io.Reader, stdout, stderr io.Writer) (*co
 	fs.BoolVar(&c.version, "v", false, "print the version and exit")
 	fs.BoolVar(&c.version, "version", false, "print the version and exit")
 	fs.BoolVar(&c.info, "info", false, "print what the shim can do and exit")
+	fs.BoolVar(&c.takeoverCheck, upgrade.CheckFlag, false, "say what state of a running shim can be taken over, as JSON, and exit")
 	fs.StringVar(&c.namespace, "namespace", "", "containerd namespace of the task")
 	fs.StringVar(&c.id, "id", "", "id of the task")
 	fs.StringVar(&c.address, "address", "", "containerd's gRPC socket")
@@ -99,6 +102,8 @@ func (c *command) run(ctx context.Context) error {
 		return c.printVersion()
 	case c.info:
 		return c.printInfo(ctx)
+	case c.takeoverCheck:
+		return c.printAnswer()
 	case c.namespace == "":
 		return fmt.Errorf("the flag -namespace is missing; see -help")
 	}

@@ -54,6 +54,21 @@ func (o *oomWatch) Ended(id string) bool {
 	return w != nil && w.Ended(id)
 }
 
+func (o *oomWatch) State(id string) (cgroup.OOMState, bool) {
+	if w := o.current(); w != nil {
+		return w.State(id)
+	}
+	return cgroup.OOMState{}, false
+}
+
+func (o *oomWatch) Resume(id string, c *cgroup.Cgroup, s cgroup.OOMState) error {
+	w, err := o.watcher()
+	if err != nil {
+		return err
+	}
+	return w.Resume(id, c, s)
+}
+
 func (o *oomWatch) Remove(id string) {
 	if w := o.current(); w != nil {
 		w.Remove(id)

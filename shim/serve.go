@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -55,9 +54,12 @@ type server struct {
 	meter     *meter
 	thrift    thrift
 	ttrpc     *ttrpc.Server
-	listener  net.Listener
 	socket    string // path of the listening socket
-	clients   connections
+	clients   *connections
+	requests  requests
+	upgrades  *upgrades
+
+	executable string // path of the shim's own
 
 	once  sync.Once
 	asked atomic.Bool   // a client asked for the end, and waits for the answer
@@ -66,32 +68,54 @@ type server struct {
 	home *home
 }
 
-// serve serves the Task API until the daemon shuts the empty shim down.
+// serve serves the Task API until the daemon shuts the empty shim down. It may begin
+// anew or go on where an earlier image has stopped; it may also only stand by.
 func (c *command) serve(ctx context.Context) error {
-	logFile, err := c.openLog()
+	// First of all: systemd sends SIGTERM to every process of a unit that it stops.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGPIPE)
+	defer signal.Stop(signals)
+	role, fds, err := role()
+	switch {
+	case err != nil:
+		return err
+	case role == guardianRole:
+		return c.guard(ctx, fds[0], fds[1], signals)
+	case role == imageRole:
+		t, err := readEnvelope(fds[0])
+		if err != nil {
+			return fmt.Errorf("take over: %w", err)
+		}
+		return c.takeOver(ctx, t, signals)
+	}
+	logFD, err := openLog()
 	if err != nil {
 		return err
 	}
-	if logFile != nil {
-		defer logFile.Close()
+	if err := c.setUpLog(logFD); err != nil {
+		return err
 	}
-	s, err := c.newServer(ctx)
+	s, err := c.newServer(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGPIPE)
-	defer signal.Stop(signals)
+	s.upgrades.log = logFD
 	s.home.begin()
+	return s.run(ctx, signals)
+}
+
+// run serves until the shim is to end.
+func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 	s.clients.watch(loneliness, s.lonely)
 	failed := make(chan error, 1)
-	go func() { failed <- s.ttrpc.Serve(ctx, s.listener) }()
+	go func() { failed <- s.ttrpc.Serve(ctx, s.clients) }()
 	for {
 		select {
 		case sig := <-signals:
 			s.signalled(sig)
+		case e := <-s.upgrades.execs:
+			e.run()
 		case err := <-failed:
 			if errors.Is(err, ttrpc.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 				return nil
@@ -103,45 +127,82 @@ func (c *command) serve(ctx context.Context) error {
 	}
 }
 
-func (c *command) newServer(ctx context.Context) (_ *server, retErr error) {
-	s := &server{end: make(chan struct{}), meter: newMeter(control.Totals{})}
+// newServer makes a server that begins anew, or, from a takeover, one that does
+// nothing before goOn.
+func (c *command) newServer(ctx context.Context, from *takeover) (_ *server, retErr error) {
+	s := &server{end: make(chan struct{})}
 	defer func() {
-		if retErr != nil {
+		if retErr != nil && from == nil {
 			s.close()
 		}
 	}()
-	var err error
-	if s.reaper, err = reaper.New(); err != nil {
+	if err := c.begin(ctx, s, from); err != nil {
 		return nil, err
 	}
-	if s.listener, s.socket, err = c.listen(); err != nil {
-		return nil, err
-	}
-	s.publisher = events.New(events.Config{Address: os.Getenv("TTRPC_ADDRESS"), Namespace: c.namespace, Dir: ".", Log: log.G(ctx)})
 	env, err := c.environment(s)
 	if err != nil {
 		return nil, err
 	}
 	s.set = container.NewSet(env)
 	s.oom.onKill = s.set.OOMKilled
-	s.ttrpc, err = ttrpc.NewServer(
-		ttrpc.WithServerHandshaker(s.clients.handshake(bootstrap.SameUser())),
-		ttrpc.WithUnaryServerInterceptor(task.Intercept),
-	)
+	s.ttrpc, err = ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(s.requests.intercept(task.Intercept)))
 	if err != nil {
 		return nil, fmt.Errorf("make the ttrpc server: %w", err)
 	}
+	m := c.newManager(s)
+	s.upgrades = &upgrades{server: s, info: m, log: -1, execs: make(chan execution)}
+	m.upgrader = s.upgrades
 	task.NewService(s.set, s.heard, s.shutdown).Register(s.ttrpc)
-	control.Register(s.ttrpc, c.newManager(s))
-	return s, nil
+	control.Register(s.ttrpc, m)
+	if from == nil {
+		return s, nil
+	}
+	s.upgrades.log = from.Log
+	if !from.Started.IsZero() {
+		m.started = from.Started
+	}
+	if err := s.set.Resume(from.Containers, from.inherited.File); err != nil {
+		return nil, err
+	}
+	return s, s.clients.resume(from.Connections, from.inherited.File)
+}
+
+// begin makes the parts that an earlier image may have left.
+func (c *command) begin(ctx context.Context, s *server, from *takeover) (err error) {
+	if s.executable, err = os.Executable(); err != nil {
+		return fmt.Errorf("find the shim's own executable: %w", err)
+	}
+	published := events.Config{Address: os.Getenv("TTRPC_ADDRESS"), Namespace: c.namespace, Dir: ".", Log: log.G(ctx)}
+	var listener net.Listener
+	if from == nil {
+		if s.reaper, err = reaper.New(); err != nil {
+			return err
+		}
+		if listener, s.socket, err = c.listen(); err != nil {
+			return err
+		}
+		s.publisher, s.meter = events.New(published), newMeter(control.Totals{})
+	} else {
+		if from.cause != nil {
+			s.executable = from.Binary // by its path, which may be another's now
+		}
+		if s.reaper, err = reaper.Resume(); err != nil {
+			return err
+		}
+		if listener, err = from.listener(); err != nil {
+			return err
+		}
+		if s.publisher, err = events.Resume(published, from.Events, from.inherited.File); err != nil {
+			return err
+		}
+		s.socket, s.meter = from.Socket, newMeter(from.Totals)
+	}
+	s.clients = newConnections(listener, bootstrap.SameUser())
+	return nil
 }
 
 // environment is what the containers of this shim share.
 func (c *command) environment(s *server) (container.Env, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return container.Env{}, fmt.Errorf("find the shim's own executable: %w", err)
-	}
 	driver, err := cgroup.ParseDriver(os.Getenv(cgroup.DriverEnv))
 	if err != nil {
 		return container.Env{}, fmt.Errorf("the environment's %s: %w", cgroup.DriverEnv, err)
@@ -161,11 +222,12 @@ func (c *command) environment(s *server) (container.Env, error) {
 		Known:       oci.NewKnown(),
 		Host:        cgroup.ProbeInit(""),
 		Driver:      driver,
+		Used:        (&advisor{patience: set.deadlines}).used,
 		Deadlines:   set.deadlines,
 		LoggerDirs:  set.loggerDirs,
 		RuntimeRoot: runtimeRoot,
 		SocketDir:   filepath.Dir(s.socket),
-		Executable:  self,
+		Executable:  s.executable,
 		Home:        s.home.await,
 		Manager:     s.home.systemd.alive,
 	}, nil
@@ -189,29 +251,35 @@ func (c *command) listen() (net.Listener, string, error) {
 	return l, l.Addr().String(), nil
 }
 
-// openLog makes the bundle's log FIFO, which the daemon copies to its own log,
-// the place for everything said here. Without one, messages go to stderr.
-func (c *command) openLog() (io.Closer, error) {
-	if err := log.SetFormat(log.TextFormat); err != nil {
-		return nil, fmt.Errorf("set the log's format: %w", err)
-	}
-	if c.debug {
-		if err := log.SetLevel("debug"); err != nil {
-			return nil, fmt.Errorf("set the log's level: %w", err)
-		}
-	}
+// openLog opens the bundle's log FIFO, which the daemon copies to its own log, the
+// place for everything said here; -1 if there is none. It stays open.
+func openLog() (int, error) {
 	// Read and write: opening does not wait for the daemon, and writing does not
 	// fail while the daemon is away.
 	fd, err := unix.Open("log", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
+		return -1, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the log in the bundle: %w", err)
+		return -1, fmt.Errorf("open the log in the bundle: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "log")
-	log.L.Logger.SetOutput(&lossyWriter{fd: fd})
-	return f, nil
+	return fd, nil
+}
+
+// setUpLog sends messages to the log FIFO, or without one to stderr.
+func (c *command) setUpLog(fd int) error {
+	if err := log.SetFormat(log.TextFormat); err != nil {
+		return fmt.Errorf("set the log's format: %w", err)
+	}
+	if c.debug {
+		if err := log.SetLevel("debug"); err != nil {
+			return fmt.Errorf("set the log's level: %w", err)
+		}
+	}
+	if fd >= 0 {
+		log.L.Logger.SetOutput(&lossyWriter{fd: fd})
+	}
+	return nil
 }
 
 // lossyWriter writes to the log FIFO as long as it has room: a daemon that is
@@ -293,8 +361,8 @@ func (s *server) close() {
 		}
 		_ = s.ttrpc.Shutdown(ctx) // that ctx has ended is no news
 	}
-	if s.listener != nil {
-		s.listener.Close()
+	if s.clients != nil {
+		s.clients.Close()
 	}
 	if s.oom != nil {
 		s.oom.close()

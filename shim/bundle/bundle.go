@@ -50,6 +50,9 @@ func Open(path string) (*Bundle, error) {
 	return &Bundle{path: filepath.Clean(path)}, nil
 }
 
+// At is the bundle at a path that Open has taken before, whatever has become of it.
+func At(path string) *Bundle { return &Bundle{path: filepath.Clean(path)} }
+
 // Path of the bundle directory, absolute and clean.
 func (b *Bundle) Path() string { return b.path }
 

@@ -33,6 +33,9 @@ type OOMWatch interface {
 	Check(id string) bool
 	Ended(id string) bool
 	Remove(id string)
+	// State and Resume carry a watch to another image.
+	State(id string) (cgroup.OOMState, bool)
+	Resume(id string, c *cgroup.Cgroup, s cgroup.OOMState) error
 }
 
 // Env is what all containers of a shim share.
@@ -47,6 +50,9 @@ type Env struct {
 	OOM OOMWatch
 	// Meter counts; nil means that nobody does.
 	Meter Meter
+	// Used is told of the OCI runtime that has made a container; nil for nobody. It
+	// must not block.
+	Used func(*oci.Runtime)
 	// Known remembers what OCI runtimes can do.
 	Known *oci.Known
 	// Host is what placement goes by when the daemon did not say.
@@ -80,6 +86,8 @@ type Container struct {
 	bundle  *bundle.Bundle
 	m       *machine // the driver's alone
 	inbox   chan event
+	parks   chan *parking // a request to rest
+	parking *parking      // that was taken; the driver's alone
 	retired chan struct{}
 	settled chan struct{} // closed when the create has succeeded or failed
 	view    atomic.Pointer[view]
@@ -87,7 +95,11 @@ type Container struct {
 
 	// ending is the ending of what the init has left behind. Its delete waits for
 	// it: no cgroup can be removed before.
-	ending sync.WaitGroup
+	ending  sync.WaitGroup
+	endings atomic.Int32 // those under way
+	// overdueAt is when the init's exit stops waiting for execs; the driver's alone.
+	overdueAt time.Time
+	resumed   *Saved // between Resume and Go
 
 	oomKilled atomic.Bool
 	// killAsked says that somebody wanted the init dead.

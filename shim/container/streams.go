@@ -22,15 +22,7 @@ func (c *Container) openIO(ctx context.Context, o bundle.Options, id string, s s
 	}
 	d := c.set.env.Deadlines
 	io, err := bounded(c, ctx, d.Open+d.Logger, "open the streams", func(ctx context.Context) (*stdio.IO, error) {
-		return stdio.Open(ctx, s, stdio.Options{
-			ID:        id,
-			Namespace: c.set.env.Namespace,
-			UID:       o.IoUID,
-			GID:       o.IoGID,
-			Dir:       c.set.env.SocketDir,
-			Deadlines: d,
-			Children:  c.set.env.Reaper,
-		})
+		return stdio.Open(ctx, s, c.ioOptions(o, id))
 	}, func(io *stdio.IO) {
 		if err := io.Close(); err != nil {
 			c.log().WithError(err).Warn("close streams that were given up")
@@ -40,6 +32,19 @@ func (c *Container) openIO(ctx context.Context, o bundle.Options, id string, s s
 		return nil, fmt.Errorf("open the streams of %q: %w", id, err)
 	}
 	return io, nil
+}
+
+func (c *Container) ioOptions(o bundle.Options, id string) stdio.Options {
+	return stdio.Options{
+		ID:         id,
+		Namespace:  c.set.env.Namespace,
+		UID:        o.IoUID,
+		GID:        o.IoGID,
+		Dir:        c.set.env.SocketDir,
+		Deadlines:  c.set.env.Deadlines,
+		Children:   c.set.env.Reaper,
+		LoggerDirs: c.set.env.LoggerDirs,
+	}
 }
 
 // connect lets the streams flow once the process is there.

@@ -110,6 +110,14 @@ func (o *oomWatched) ask(of *func(string), id string) bool {
 	return f != nil
 }
 
+func (o *oomWatched) State(id string) (cgroup.OOMState, bool) {
+	return cgroup.OOMState{}, slices.Contains(o.watched(), id)
+}
+
+func (o *oomWatched) Resume(id string, c *cgroup.Cgroup, _ cgroup.OOMState) error {
+	return o.Add(id, c)
+}
+
 func (o *oomWatched) Remove(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -62,7 +62,8 @@ type Memory struct {
 
 // UpgradeRequest asks a shim to go on as another binary.
 type UpgradeRequest struct {
-	// Path of the binary, absolute.
+	// Path of the binary, absolute; empty means what is now at the path of the one
+	// that the shim runs.
 	Path string `json:"path"`
 	// Deadline is how long the shim may try to come to rest; 0 means its default.
 	Deadline time.Duration `json:"deadline,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -13,6 +14,9 @@ const (
 	serviceName   = "quoin.shim.v1.Control"
 	infoMethod    = "Info"
 	upgradeMethod = "Upgrade"
+
+	// UpgradeMethod is how ttrpc's interceptors and frames name Upgrade.
+	UpgradeMethod = "/" + serviceName + "/" + upgradeMethod
 )
 
 // Handler is what serves. Its errors keep their errdefs class on the way to the
@@ -31,6 +35,16 @@ func Register(server *ttrpc.Server, h Handler) {
 		infoMethod:    method(func(ctx context.Context, _ empty) (Info, error) { return h.Info(ctx) }),
 		upgradeMethod: method(h.Upgrade),
 	}})
+}
+
+// Encode makes the payload of a response to Upgrade, for whoever answers without a
+// Handler.
+func (r UpgradeResponse) Encode() ([]byte, error) {
+	a, err := encode(r)
+	if err != nil {
+		return nil, err
+	}
+	return proto.Marshal(a)
 }
 
 // method adapts a typed handler.

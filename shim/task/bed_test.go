@@ -76,6 +76,9 @@ func (nobody) Check(string) bool                { return false }
 func (nobody) Ended(string) bool                { return false }
 func (nobody) Remove(string)                    {}
 
+func (nobody) State(string) (cgroup.OOMState, bool)                 { return cgroup.OOMState{}, false }
+func (nobody) Resume(string, *cgroup.Cgroup, cgroup.OOMState) error { return nil }
+
 // serve serves on a socket until the test ends.
 func (b *bed) serve(s *Service) {
 	b.t.Helper()

@@ -44,6 +44,7 @@ type Conn struct {
 	reading bool   // rest and want belong to the reader meanwhile
 	writing bool
 	out     outgoing
+	due     []uint32 // streams that Answer answers
 }
 
 // gate is what is let through.
@@ -269,10 +270,14 @@ type ConnState struct {
 	Frames [][]byte `json:"frames,omitempty"`
 	// Rest is the beginning of a frame that is still coming.
 	Rest []byte `json:"rest,omitempty"`
+	// Due are the streams of requests that are not among Frames, since the change of
+	// hands is what they asked for: whoever goes on answers them.
+	Due []uint32 `json:"due,omitempty"`
 }
 
-// State of a frozen connection; false if it is closed.
-func (c *Conn) State() (ConnState, bool) {
+// State of a frozen connection; false if it is closed. Requests of the method due
+// that the server has are told apart.
+func (c *Conn) State(due string) (ConnState, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	raw, ok := c.Conn.(syscall.Conn)
@@ -286,7 +291,11 @@ func (c *Conn) State() (ConnState, bool) {
 	s := ConnState{FD: fd, Rest: slices.Clone(c.rest)}
 	// Ascending, for a server takes no number that is lower than an earlier one.
 	for _, stream := range slices.Sorted(maps.Keys(c.pending)) {
-		s.Frames = append(s.Frames, c.pending[stream].bytes)
+		if f := c.pending[stream]; f.method == due {
+			s.Due = append(s.Due, stream)
+		} else {
+			s.Frames = append(s.Frames, f.bytes)
+		}
 	}
 	for _, f := range c.queue {
 		s.Frames = append(s.Frames, f.bytes)
@@ -298,6 +307,7 @@ func (c *Conn) State() (ConnState, bool) {
 // when what was read is not what a client sends.
 func Resume(conn net.Conn, s ConnState, closed func()) (*Conn, error) {
 	c := NewConn(conn, closed)
+	c.due = s.Due
 	for _, b := range s.Frames {
 		if len(b) < frameHeader || parseHeader(b).length <= maxFrame && len(b) != frameHeader+int(parseHeader(b).length) {
 			return nil, fmt.Errorf("a frame of %d bytes is not whole: %w", len(b), errdefs.ErrInvalidArgument)
@@ -317,6 +327,18 @@ func Resume(conn net.Conn, s ConnState, closed func()) (*Conn, error) {
 		}
 	}
 	return c, nil
+}
+
+// Answer answers the requests that are due, with an encoded ttrpc.Response. It comes
+// before the server gets the connection.
+func (c *Conn) Answer(response []byte) error {
+	for _, stream := range c.due {
+		if _, err := c.Conn.Write(encodeResponse(stream, response)); err != nil {
+			return err
+		}
+	}
+	c.due = nil
+	return nil
 }
 
 // notify wakes those who wait; c.mu is held.

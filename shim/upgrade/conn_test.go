@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -133,7 +134,7 @@ func park(t testing.TB, c *Conn) ConnState {
 	if err := c.Freeze(ctx); err != nil {
 		t.Fatal(err)
 	}
-	s, ok := c.State()
+	s, ok := c.State("")
 	if !ok {
 		t.Fatal("it is closed")
 	}
@@ -305,6 +306,53 @@ func TestAnswerWhileFrozen(t *testing.T) {
 	}
 }
 
+// TestDue: what the change of hands itself answers is not handed to the server again.
+func TestDue(t *testing.T) {
+	client, server := pair(t)
+	conn := NewConn(server, nil)
+	i := serve(t, conn)
+	c := ttrpc.NewClient(client)
+	defer c.Close()
+	end := make(chan string, 2)
+	for _, say := range []string{"a", "b"} {
+		go func() {
+			got, err := call(t.Context(), c, "Wait", say)
+			end <- fmt.Sprint(got, err)
+		}()
+	}
+	<-i.asked
+	<-i.asked
+	park(t, conn)
+	s, ok := conn.State("/" + testService + "/Wait")
+	if !ok || len(s.Due) != 2 || len(s.Frames) != 0 {
+		t.Fatalf("%+v, %v", s, ok)
+	}
+	resumed, err := Resume(next(t, server), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := proto.Marshal(wrapperspb.String("due"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := proto.Marshal(&ttrpc.Response{Payload: payload})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resumed.Answer(response); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := <-end; got != "due<nil>" {
+			t.Error(got)
+		}
+	}
+	serve(t, resumed)
+	if got, err := call(t.Context(), c, "Echo", "on"); err != nil || got != "on" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // TestBusy: what the server has not answered is waited for, and named.
 func TestBusy(t *testing.T) {
 	client, server := pair(t)
@@ -430,7 +478,7 @@ func TestClose(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("its end was not noticed")
 	}
-	if _, ok := conn.State(); ok {
+	if _, ok := conn.State(""); ok {
 		t.Error("a closed connection has a state")
 	}
 	if err := conn.Freeze(t.Context()); err != nil {

@@ -94,8 +94,8 @@ func methodOf(request []byte) string {
 	return "/" + service + "/" + method
 }
 
-// EncodeFrame makes the frame of a response on a stream.
-func EncodeFrame(stream uint32, message []byte) []byte {
+// encodeResponse makes the frame of a response on a stream.
+func encodeResponse(stream uint32, message []byte) []byte {
 	b := make([]byte, frameHeader, frameHeader+len(message))
 	binary.BigEndian.PutUint32(b, uint32(len(message)))
 	binary.BigEndian.PutUint32(b[4:], stream)
