@@ -46,6 +46,11 @@ type Spec struct {
 	Path []string
 	// Plugins are settings of plugins, by URI, in place of those the harness has.
 	Plugins map[string]map[string]any
+	// Env are variables beside the tests' own.
+	Env []string
+	// Files are open in the daemon from descriptor 3 on, and inherited by whatever
+	// it starts, as what a careless parent leaks.
+	Files []*os.File
 }
 
 // Both are the daemons that a drop-in shim must work with. Under
@@ -167,6 +172,8 @@ func (d *Daemon) start() error {
 	d.cmd = exec.Command(argv[0], argv[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.Env = append(os.Environ(), "PATH="+d.searchPath())
+	d.cmd.Env = append(d.cmd.Env, d.Env...)
+	d.cmd.ExtraFiles = d.Files
 	if err := d.cmd.Start(); err != nil {
 		return fmt.Errorf("exec %s: %w", d.binary(), err)
 	}

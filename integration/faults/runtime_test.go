@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/integration/harness"
+)
+
+// hasty ends an OCI runtime that hangs after this time; every honest call on two
+// busy cores is well within it.
+const hasty = 5 * time.Second
+
+// overdueBound is how long a call by a hanging runtime may take: its deadline, the
+// grace of SIGTERM and of SIGKILL, and the same once more for the cleanup.
+const overdueBound = 4 * hasty
+
+// impatient gives a daemon's shims short deadlines: quoind by its configuration,
+// another daemon by its environment.
+func impatient(spec harness.Spec) harness.Spec {
+	if spec.Kind == harness.KindQuoind {
+		deadlines := map[string]string{"terminate": "500ms"}
+		for _, step := range []string{"create", "start", "exec", "delete"} {
+			deadlines[step] = hasty.String()
+		}
+		spec.Plugins = map[string]map[string]any{"io.quoin.runtime.v1.quoin": {"deadlines": deadlines}}
+		return spec
+	}
+	spec.Env = append(spec.Env, fmt.Sprintf("%[1]s=create=%[2]s,start=%[2]s,exec=%[2]s,delete=%[2]s,terminate=500ms", config.DeadlinesEnv, hasty))
+	return spec
+}
+
+// runtimeFault is what an OCI runtime does wrong at a step.
+type runtimeFault struct {
+	name string
+	// lines of shell; %s is the pid of a process of another container.
+	lines string
+	// says is a part of the error; "" when the step may succeed: the lie cannot be
+	// seen.
+	says string
+	// steps that it makes sense for; all when empty.
+	steps string
+}
+
+var runtimeFaults = []runtimeFault{
+	{name: "hangs before", lines: `exec sleep 1000`, says: "did not finish within 5s and was ended"},
+	{name: "hangs after", lines: `real "$@"; exec sleep 1000`, says: "did not finish within 5s and was ended"},
+	{name: "hangs and minds no SIGTERM", lines: `trap '' TERM; while :; do sleep 1000; done`, says: "did not finish within 5s and was ended"},
+	{name: "crashes before", lines: `kill -9 $$`, says: "killed"},
+	{name: "crashes after", lines: `real "$@"; kill -9 $$`, says: "killed"},
+	{name: "fails though it succeeded", lines: `real "$@"; exit 3`, says: "exit status 3"},
+	{name: "fails with rubbish in its log", lines: `printf '{\0rubbish\n' >"$log"; exit 1`, says: "exit status 1"},
+	{name: "fails and leaves processes", lines: `sleep 1000 & setsid sleep 1000 & exit 1`, says: "exit status 1"},
+	{name: "succeeds and did nothing", lines: `exit 0`, says: "it wrote no pid file", steps: "create exec"},
+	{name: "succeeds and did nothing", lines: `exit 0`, steps: "start delete"},
+	{name: "names the host's init", lines: `real "$@"; echo 1 >"$pidfile"; exit 0`, says: "contains no pid", steps: "create exec"},
+	{name: "names its shim", lines: `real "$@"; echo $PPID >"$pidfile"; exit 0`, says: "is not a child of this shim", steps: "create exec"},
+	{name: "names another's process", lines: `real "$@"; echo %s >"$pidfile"; exit 0`, says: "belongs to another container", steps: "create exec"},
+	{name: "names a process that is not", lines: `real "$@"; echo 4000000 >"$pidfile"; exit 0`, says: "does not exist", steps: "create exec"},
+	{name: "writes rubbish for a pid", lines: `real "$@"; echo rubbish >"$pidfile"; exit 0`, says: "contains no pid", steps: "create exec"},
+}
+
+// TestRuntimeFaults: whatever an OCI runtime does, the call ends in time with an
+// error that says so, nothing is left, the id can be used again, and the other
+// container of the pod does not notice.
+func TestRuntimeFaults(t *testing.T) {
+	if harness.Reference() {
+		return // the runc shim waits for ever
+	}
+	t.Parallel()
+	for _, spec := range harness.Both() {
+		t.Run(string(spec.Kind), func(t *testing.T) {
+			t.Parallel()
+			spec.Name = "liar-" + string(spec.Kind)
+			testRuntimeFaults(t, harness.Start(t, impatient(spec)))
+		})
+	}
+}
+
+func testRuntimeFaults(t *testing.T, d *harness.Daemon) {
+	mate := d.Run(t, "mate", harness.Container{Args: []string{"sleep", "1000"}, Spec: inPod("p")})
+	shim := oneShim(t, d, "mate")
+	for _, step := range []string{"create", "start", "exec", "delete"} {
+		for i, fault := range runtimeFaults {
+			if fault.steps != "" && !strings.Contains(fault.steps, step) {
+				continue
+			}
+			t.Run(step+" "+fault.name, func(t *testing.T) {
+				b := &faultBed{d: d, id: fmt.Sprintf("%s-%d", step, i), runtime: newFaultyRuntime(t)}
+				lines := fault.lines
+				if strings.Contains(lines, "%s") {
+					lines = fmt.Sprintf(lines, fmt.Sprint(mate.Task.Pid()))
+				}
+				b.runtime.fail(t, step, lines)
+				b.meet(t, step, fault.says)
+				if !b.runtime.met(step) {
+					t.Error("the fault did not happen")
+				}
+				b.again(t)
+				alive(t, mate)
+				harness.Eventually(t, "the shim has its other container's process only", func() string {
+					if left := harness.Children(shim); len(left) != 1 {
+						return harness.Describe(left)
+					}
+					return ""
+				})
+			})
+		}
+	}
+	mate.Signal(t, syscall.SIGKILL)
+	mate.AwaitExit(t)
+	mate.Delete(t)
+}
+
+// inPod puts a container into the shim of a group.
+func inPod(group string) []oci.SpecOpts {
+	return []oci.SpecOpts{oci.WithAnnotations(map[string]string{"io.containerd.runc.v2.group": group})}
+}
+
+// alive asks a container to run something.
+func alive(t *testing.T, r *harness.Running) {
+	t.Helper()
+	if status, err := r.Task.Status(r.Context(t)); err != nil || status.Status != "running" {
+		t.Fatalf("the other container: %v, %v", status, err)
+	}
+	runExec(t, r, "alive", "true")
+}
+
+// faultBed is a container whose runtime does something wrong.
+type faultBed struct {
+	d       *harness.Daemon
+	id      string
+	runtime *faultyRuntime
+}
+
+func (b *faultBed) container() harness.Container {
+	return harness.Container{Args: []string{"sleep", "1000"}, Options: b.runtime.options(), Spec: inPod("p")}
+}
+
+// meet brings a container to the fault, and removes what is left of it.
+func (b *faultBed) meet(t *testing.T, step, says string) {
+	t.Helper()
+	r, err := b.d.TryCreate(t, b.id, b.container())
+	if step == "create" {
+		b.check(t, err, says)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := r.Context(t)
+	if step != "start" {
+		if err := r.Task.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	switch step {
+	case "start":
+		b.check(t, bounded(t, r.Task.Start), says)
+	case "exec":
+		e, err := r.Task.Exec(ctx, "e", &specs.Process{Args: []string{"sleep", "1000"}, Cwd: "/", Env: []string{"PATH=/bin"}}, cio.NullIO)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.check(t, bounded(t, e.Start), says)
+		if _, err := e.Delete(ctx); err != nil {
+			t.Errorf("delete the exec: %v", err)
+		}
+	}
+	if status, err := r.Task.Status(ctx); err != nil || status.Status == "stopped" {
+		t.Errorf("after the fault it is %v, %v", status, err)
+	}
+	r.Signal(t, syscall.SIGKILL)
+	if status := r.AwaitExit(t); status.ExitCode() != 137 {
+		t.Errorf("exit code %d", status.ExitCode())
+	}
+	if step == "delete" {
+		b.check(t, bounded(t, func(ctx context.Context) error { _, err := r.Task.Delete(ctx); return err }), says)
+		if says == "" {
+			return
+		}
+	}
+	if _, err := r.Task.Delete(ctx); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+}
+
+// bounded calls and fails the test when it takes too long.
+func bounded(t *testing.T, call func(context.Context) error) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), overdueBound)
+	defer cancel()
+	begun := time.Now()
+	err := call(ctx)
+	if took := time.Since(begun); took > overdueBound {
+		t.Errorf("it took %v", took)
+	}
+	return err
+}
+
+func (b *faultBed) check(t *testing.T, err error, says string) {
+	t.Helper()
+	switch {
+	case says == "" && err != nil:
+		t.Errorf("it failed: %v", err)
+	case says != "" && err == nil:
+		t.Error("it succeeded")
+	case says != "" && !strings.Contains(err.Error(), says):
+		t.Errorf("the error is %q, and does not say %q", err, says)
+	}
+}
+
+// again uses the id once more.
+func (b *faultBed) again(t *testing.T) {
+	t.Helper()
+	b.d.Remove(t, b.id)
+	r := b.d.Run(t, b.id, b.container())
+	alive(t, r)
+	r.Signal(t, syscall.SIGKILL)
+	r.AwaitExit(t)
+	r.Delete(t)
+}
