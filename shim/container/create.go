@@ -130,6 +130,9 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	result.restore, result.killOnExit = m.restore != nil, m.killOnExit
 	result.event = createEvent(cfg, result.pid)
 	whole = true
+	if c.set.env.Used != nil {
+		c.set.env.Used(m.runtime)
+	}
 	return nil
 }
 
