@@ -28,7 +28,7 @@ type command struct {
 	debug         bool
 	info          bool
 	version       bool
-	takeoverCheck bool
+	takeoverCheck int // descriptor of an envelope; 0 for none, negative for no check
 
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -61,7 +61,7 @@ func parseCommand(args []string, stdin io.Reader, stdout, stderr io.Writer) (*co
 	fs.BoolVar(&c.version, "v", false, "print the version and exit")
 	fs.BoolVar(&c.version, "version", false, "print the version and exit")
 	fs.BoolVar(&c.info, "info", false, "print what the shim can do and exit")
-	fs.BoolVar(&c.takeoverCheck, upgrade.CheckFlag, false, "say what state of a running shim can be taken over, as JSON, and exit")
+	fs.IntVar(&c.takeoverCheck, upgrade.CheckFlag, -1, "say what state of a running shim can be taken over, as JSON, and exit; the state is in the `descriptor`, if it is not 0")
 	fs.StringVar(&c.namespace, "namespace", "", "containerd namespace of the task")
 	fs.StringVar(&c.id, "id", "", "id of the task")
 	fs.StringVar(&c.address, "address", "", "containerd's gRPC socket")
@@ -102,7 +102,7 @@ func (c *command) run(ctx context.Context) error {
 		return c.printVersion()
 	case c.info:
 		return c.printInfo(ctx)
-	case c.takeoverCheck:
+	case c.takeoverCheck >= 0:
 		return c.printAnswer()
 	case c.namespace == "":
 		return fmt.Errorf("the flag -namespace is missing; see -help")

@@ -96,9 +96,8 @@ func (s *state) check() error {
 // of an envelope that it was given, whether it can.
 func (c *command) printAnswer() error {
 	a := upgrade.Answer{Versions: upgrade.Versions(), Version: config.Version, Revision: config.Revision}
-	var st unix.Stat_t
-	if unix.Fstat(upgrade.CheckFD, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-		f := os.NewFile(upgrade.CheckFD, "envelope")
+	if c.takeoverCheck > 0 {
+		f := os.NewFile(uintptr(c.takeoverCheck), "envelope")
 		defer f.Close()
 		if _, err := decodeEnvelope(f); err != nil {
 			return err

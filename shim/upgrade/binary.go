@@ -19,13 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckFlag is the command line of a binary that is asked whether it can take
-// over. It answers on its standard output, see Answer. An envelope is descriptor
-// CheckFD, if there is one.
-const (
-	CheckFlag = "takeover-check"
-	CheckFD   = 3
-)
+// CheckFlag, with the number of a descriptor, is the command line of a binary that is
+// asked whether it can take over from the envelope that the descriptor is, or with 0
+// what it can take over at all. It answers on its standard output, see Answer.
+const CheckFlag = "takeover-check"
+
+// envelopeFD is the envelope's in a check.
+const envelopeFD = 3
 
 // binaryFD is above what a child's own descriptors, which are made before the
 // binary is executed by its number, can overwrite.
@@ -152,7 +152,11 @@ const checkGrace = time.Second
 // With an envelope it says whether it can take over from that one. Whatever is
 // wrong with the binary is errdefs.ErrFailedPrecondition.
 func (b *Binary) Check(ctx context.Context, children Children, envelope *os.File) (Answer, error) {
-	cmd := b.Command(ctx, "-"+CheckFlag)
+	fd := 0
+	if envelope != nil {
+		fd = envelopeFD
+	}
+	cmd := b.Command(ctx, fmt.Sprintf("-%s=%d", CheckFlag, fd))
 	cmd.Dir = "/"
 	cmd.WaitDelay = checkGrace
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

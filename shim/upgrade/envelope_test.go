@@ -184,7 +184,7 @@ func TestCheck(t *testing.T) {
 		envelope *os.File
 		says     string
 	}{
-		"good":           {"#!/bin/sh\n[ \"$1\" = -takeover-check ] && echo '{\"versions\":[1,2],\"version\":\"9\",\"envelope\":true}'\n", envelope, ""},
+		"good":           {"#!/bin/sh\n[ \"$1\" = -takeover-check=3 ] && echo '{\"versions\":[1,2],\"version\":\"9\",\"envelope\":true}'\n", envelope, ""},
 		"no envelope":    {"#!/bin/sh\necho '{\"versions\":[1]}'\n", envelope, "has not read the envelope"},
 		"not asked":      {"#!/bin/sh\necho '{\"versions\":[1]}'\n", nil, ""},
 		"exits":          {"#!/bin/sh\necho what it says >&2\nexit 1\n", envelope, "exit status 1: what it says"},

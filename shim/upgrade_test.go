@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/quoin-io/quoin/shim/control"
+)
+
+// manage opens a connection to a shim's control service, for its caller to close.
+func (s *served) manage() *control.Client {
+	s.t.Helper()
+	c, err := control.Dial(s.t.Context(), s.address)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+func (s *served) info() control.Info {
+	s.t.Helper()
+	c := s.manage()
+	defer c.Close()
+	info, err := c.Info(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return info
+}
+
+// upgrade has the shim go on as a binary.
+func (s *served) upgrade(path string) error {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*patience)
+	defer cancel()
+	c := s.manage()
+	defer c.Close()
+	r, err := c.Upgrade(ctx, control.UpgradeRequest{Path: path})
+	if err == nil && r.PID != s.pid {
+		s.t.Errorf("the shim is process %d and was %d", r.PID, s.pid)
+	}
+	return err
+}
+
+// streams are named pipes for a container, with what comes out of them.
+func (b *bed) streams() (stdin, stdout string, in *os.File, lines <-chan string) {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	stdin, stdout = filepath.Join(dir, "in"), filepath.Join(dir, "out")
+	var files [2]*os.File
+	for i, path := range []string{stdin, stdout} {
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			b.t.Fatal(err)
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.t.Cleanup(func() { _ = f.Close() })
+		files[i] = f
+	}
+	out := make(chan string, 1000)
+	go func() {
+		defer close(out)
+		for {
+			var line string
+			if _, err := fmt.Fscanln(files[1], &line); err != nil {
+				return
+			}
+			out <- line
+		}
+	}()
+	return stdin, stdout, files[0], out
+}
+
+// TestUpgrade: three times in a row. The container, its streams, what is asked and
+// the connections go on; the pid stays, and nothing piles up.
+func TestUpgrade(t *testing.T) {
+	b := newBed(t, "sh", "-c", `while read x; do echo "got-$x"; [ $x = end ] && exit 42; done`)
+	s := b.start()
+	ctx := t.Context()
+	stdin, stdout, in, lines := b.streams()
+	created, err := s.Create(ctx, &task.CreateTaskRequest{ID: b.id, Bundle: b.bundle, Options: b.options(), Stdin: stdin, Stdout: stdout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Start(ctx, &task.StartRequest{ID: b.id}); err != nil {
+		t.Fatal(err)
+	}
+	say := func(word string) {
+		t.Helper()
+		if _, err := io.WriteString(in, word+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		if line := <-lines; line != "got-"+word {
+			t.Fatalf("%q came of %q", line, word)
+		}
+	}
+	waited := make(chan *task.WaitResponse, 1)
+	go func() {
+		w, err := s.Wait(ctx, &task.WaitRequest{ID: b.id})
+		if err != nil {
+			t.Error(err)
+		}
+		waited <- w
+	}()
+	say("begin")
+	before := s.info()
+	for n := range 3 {
+		if err := s.upgrade(binary); err != nil {
+			t.Fatal(err)
+		}
+		say(fmt.Sprint(n))
+		if r, err := s.State(ctx, &task.StateRequest{ID: b.id}); err != nil || r.Pid != created.Pid {
+			t.Fatalf("%v, %v", r, err)
+		}
+	}
+	var after control.Info
+	eventually(t, "the closed connections are gone", func() bool {
+		after = s.info()
+		return after.OpenFiles == before.OpenFiles && after.Goroutines <= before.Goroutines+1
+	})
+	if after.PID != before.PID || !after.Started.Equal(before.Started) ||
+		after.Totals.Counters[control.Upgrades] != 3 || after.Totals.Calls["create"].Count != 1 {
+		t.Errorf("%+v\nbefore: %+v", after, before)
+	}
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", s.pid))
+	if err != nil || strings.TrimSpace(string(comm)) != "containerd-shim" {
+		t.Errorf("it is called %q, %v", comm, err)
+	}
+	say("end")
+	if w := <-waited; w.GetExitStatus() != 42 {
+		t.Errorf("%v", w)
+	}
+	if d, err := s.Delete(ctx, &task.DeleteRequest{ID: b.id}); err != nil || d.ExitStatus != 42 {
+		t.Errorf("%v, %v", d, err)
+	}
+	if _, err := s.Shutdown(ctx, &task.ShutdownRequest{ID: b.id}); err != nil {
+		t.Error(err)
+	}
+	_ = s.client.Close() // it has all that it wanted
+	s.awaitEnd()
+	if _, err := os.Stat(s.path()); !os.IsNotExist(err) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// TestRefusedUpgrade: whatever is wrong with the binary, the shim goes on.
+func TestRefusedUpgrade(t *testing.T) {
+	b := newBed(t)
+	s := b.start()
+	s.run(b)
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, tc := range map[string]struct {
+		path  string
+		class func(error) bool
+	}{
+		"missing":   {dir + "/none", errdefs.IsInvalidArgument},
+		"relative":  {"shim", errdefs.IsInvalidArgument},
+		"no binary": {write("rubbish", "rubbish"), errdefs.IsFailedPrecondition},
+		"not ours":  {"/bin/true", errdefs.IsFailedPrecondition},
+	} {
+		if err := s.upgrade(tc.path); err == nil || !tc.class(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := s.info().Totals.Counters[control.UpgradesFailed]; n != 4 {
+		t.Errorf("%d failed", n)
+	}
+	if err := s.upgrade(""); err != nil { // by the path of its own
+		t.Error(err)
+	}
+	s.remove(b)
+}
+
+// TestExitDuringUpgrade: what ends while nobody reaps is told with its true status.
+func TestExitDuringUpgrade(t *testing.T) {
+	b := newBed(t, "sh", "-c", "trap 'exit 33' TERM; while :; do sleep 0.01; done")
+	s := b.start()
+	pid := s.run(b)
+	waited := make(chan *task.WaitResponse, 1)
+	go func() {
+		w, err := s.Wait(t.Context(), &task.WaitRequest{ID: b.id})
+		if err != nil {
+			t.Error(err)
+		}
+		waited <- w
+	}()
+	for n := range 5 {
+		if n == 2 {
+			if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.upgrade(binary); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case w := <-waited:
+		if w.GetExitStatus() != 33 {
+			t.Errorf("%v", w)
+		}
+	case <-time.After(patience):
+		t.Fatal("its exit was lost")
+	}
+	if _, err := s.Delete(t.Context(), &task.DeleteRequest{ID: b.id}); err != nil {
+		t.Error(err)
+	}
+}
