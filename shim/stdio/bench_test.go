@@ -37,9 +37,38 @@ func BenchmarkFIFO(b *testing.B) {
 	}
 }
 
-// BenchmarkFile is the same with a file, which needs buffers.
+// BenchmarkFile is the same with what is no pipe, which needs buffers.
 func BenchmarkFile(b *testing.B) {
 	benchmarkOutput(b, 64<<10, func(string) string { return "/dev/null" })
+}
+
+// BenchmarkLog is the same with a file in memory, which is emptied now and then.
+func BenchmarkLog(b *testing.B) {
+	for _, size := range []int{80, 4 << 10, 64 << 10} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			f, err := os.CreateTemp("/dev/shm", "log")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer os.Remove(f.Name())
+			defer f.Close()
+			stop := make(chan struct{})
+			go func() {
+				tick := time.NewTicker(50 * time.Millisecond)
+				defer tick.Stop()
+				for {
+					select {
+					case <-tick.C:
+						_ = f.Truncate(0)
+					case <-stop:
+						return
+					}
+				}
+			}()
+			benchmarkOutput(b, size, func(string) string { return f.Name() })
+			close(stop)
+		})
+	}
 }
 
 func benchmarkOutput(b *testing.B, size int, to func(string) string) {

@@ -59,7 +59,6 @@ type copier struct {
 	crew     *crew
 	src, dst *os.File                       // dst nil: read and drop
 	pty      bool                           // src is a terminal: EIO is no error
-	buffered bool                           // do not try to splice
 	sticky   bool                           // a failed dst ends the copying instead of dropping
 	lastWord func(*os.File) ([]byte, error) // what dst is told at the end of src; may be nil
 	onFail   func(error)                    // told the first failure of dst
@@ -88,10 +87,15 @@ func newCopier(ctx context.Context, crew *crew, src, dst *os.File, m *meter, onF
 	}
 	c.buffer = c.takeBuffer
 	c.take = c.buffer
-	if dst != nil {
-		if c.dstConn, err = dst.SyscallConn(); err != nil {
-			return nil, fmt.Errorf("copying to %s: %w", dst.Name(), err)
-		}
+	if dst == nil {
+		return c, nil
+	}
+	if c.dstConn, err = dst.SyscallConn(); err != nil {
+		return nil, fmt.Errorf("copying to %s: %w", dst.Name(), err)
+	}
+	// Splicing with a file copies all the same, and one that hangs would keep
+	// the pipe from being closed and its meter from being read.
+	if src.SetReadDeadline(noDeadline) == nil && dst.SetWriteDeadline(noDeadline) == nil {
 		c.bulk, c.splice = c.takeSplice, c.spliceOnce
 	}
 	return c, nil
@@ -109,7 +113,7 @@ func (c *copier) run() error {
 }
 
 func (c *copier) loop() error {
-	if c.buffered || c.givenUp {
+	if c.givenUp {
 		c.bulk = nil
 	}
 	if err := c.awake(); err != nil {

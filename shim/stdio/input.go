@@ -114,7 +114,7 @@ func (in *input) prepare() error {
 	}
 	c.sticky = true // whoever does not read its stdin has no use for it
 	if i.terminal {
-		c.buffered, c.lastWord = true, endOfInput
+		c.lastWord = endOfInput
 	}
 	in.c = c
 	return nil

@@ -29,6 +29,7 @@ type logger struct {
 	path  string
 	pid   int
 	reap  func() error  // called once it has ended
+	leave func() error  // called instead when somebody else will reap it; may be nil
 	ended chan struct{} // closed once it is reaped; err is set before
 	err   error
 	ready chan struct{} // closed once it has said that it is ready
@@ -114,7 +115,7 @@ func (l *logger) start(cmd *exec.Cmd) error {
 		return fmt.Errorf("starting logger %s: %w", l.path, err)
 	}
 	l.pid = cmd.Process.Pid
-	l.reap = func() error { return children.Wait(cmd) }
+	l.reap, l.leave = func() error { return children.Wait(cmd) }, cmd.Process.Release
 	// With its own pidfd the wait for its end sits in the poller; os/exec's
 	// would block a thread for as long as the container lives.
 	fd, err := unix.PidfdOpen(l.pid, unix.PIDFD_NONBLOCK)

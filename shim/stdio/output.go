@@ -159,8 +159,7 @@ func (o *output) prepare() error {
 	if err != nil {
 		return err
 	}
-	// Splicing from a terminal copies all the same.
-	c.pty, c.buffered = i.terminal, i.terminal
+	c.pty = i.terminal
 	o.c = c
 	return nil
 }

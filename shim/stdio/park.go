@@ -129,6 +129,9 @@ func (i *IO) Abandon() error {
 		if i.socket != nil {
 			errs = append(errs, i.socket.abandon())
 		}
+		if i.logger != nil && i.logger.leave != nil {
+			errs = append(errs, i.logger.leave())
+		}
 		for _, o := range i.outputs {
 			o.m.finish() // nobody here learns what becomes of it
 		}

@@ -6,10 +6,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,37 +61,24 @@ func testFlow(t *testing.T, f flow, move move) {
 	i := mustOpen(t, s, testOptions(t))
 	results := make(chan error, 8)
 	expect := 2 // the client's writer and its reader of stdout
-	go func() { results <- writeClient(in, f) }()
-	go func() { results <- readClient(t, out, 1, f) }()
-	if s.Stderr == errs {
-		expect++
-		go func() { results <- readClient(t, errs, 2, f) }()
-	}
+	var passed, passedErr atomic.Int64
+	stdoutEnd, stderrEnd := clientEnd(t, out, f), clientEnd(t, errs, f)
 	stdin, stdout, stderr := processEnds(t, i, f)
 	if err := i.Started(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
+	go func() { results <- writeClient(in, f) }()
+	go func() { results <- readClient(stdoutEnd, 1, f, &passed) }()
+	if s.Stderr == errs {
+		expect++
+		go func() { results <- readClient(stderrEnd, 2, f, &passedErr) }()
+	} else {
+		stderrEnd.Close()
+	}
 	expect++
 	go func() { results <- playProcess(stdin, stdout, stderr, f) }()
 
-	rounds := 0
-	for done := 0; done < expect; {
-		select {
-		case err := <-results:
-			done++
-			if err != nil {
-				t.Fatal(err)
-			}
-			if done == 1 { // the client has written all
-				if err := i.CloseStdin(); err != nil {
-					t.Error(err)
-				}
-			}
-		default:
-			i = move(t, i)
-			rounds++
-		}
-	}
+	i, rounds := moveWhile(t, i, f, move, &passed, results, expect)
 	if rounds < 10 {
 		t.Errorf("moved only %d times while bytes flowed", rounds)
 	}
@@ -104,6 +94,40 @@ func testFlow(t *testing.T, f flow, move move) {
 			t.Errorf("the log: %v", err)
 		}
 	}
+}
+
+// moveWhile moves i until there are so many results. In between some bytes are
+// let pass, some times none.
+func moveWhile(t *testing.T, i *IO, f flow, move move, passed *atomic.Int64, results chan error, expect int) (_ *IO, rounds int) {
+	t.Helper()
+	tick := time.NewTicker(100 * time.Microsecond)
+	defer tick.Stop()
+	end := time.After(3 * patience)
+	dice := rand.New(rand.NewPCG(1, 2))
+	next := int64(0)
+	for done := 0; done < expect; {
+		select {
+		case err := <-results:
+			done++
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done == 1 { // the client has written all
+				if err := i.CloseStdin(); err != nil {
+					t.Error(err)
+				}
+			}
+		case <-tick.C:
+			if passed.Load() >= next {
+				i = move(t, i)
+				rounds++
+				next += max(0, dice.Int64N(int64(f.size/40))-int64(f.size/100))
+			}
+		case <-end:
+			t.Fatalf("%d bytes passed in time", passed.Load())
+		}
+	}
+	return i, rounds
 }
 
 // processEnds are the streams of a process. A terminal has but one output.
@@ -162,15 +186,23 @@ func writeClient(path string, f flow) error {
 	return nil
 }
 
-func readClient(t *testing.T, path string, seed byte, f flow) error {
-	r, err := os.Open(path)
+// clientEnd opens a client's named pipe for reading, without a wait for the shim.
+func clientEnd(t *testing.T, path string, f flow) *os.File {
+	t.Helper()
+	r, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
+	if f.slow {
+		shrinkPipe(t, r)
+	}
+	return r
+}
+
+func readClient(r *os.File, seed byte, f flow, passed *atomic.Int64) error {
 	defer r.Close()
 	piece := 1 << 16
 	if f.slow {
-		shrinkPipe(t, r)
 		piece = 777
 	}
 	var from io.Reader = r
@@ -178,10 +210,23 @@ func readClient(t *testing.T, path string, seed byte, f flow) error {
 		// The end of a terminal's output is for Drain to tell, after the exit.
 		from = io.LimitReader(r, int64(f.size))
 	}
+	from = countingReader{from, passed}
 	if err := checkPattern(from, seed, f.size, piece); err != nil {
-		return fmt.Errorf("client's %s: %w", filepath.Base(path), err)
+		return fmt.Errorf("client's %s: %w", filepath.Base(r.Name()), err)
 	}
 	return nil
+}
+
+// countingReader counts what passes.
+type countingReader struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (r countingReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.n.Add(int64(n))
+	return n, err
 }
 
 // TestParkedStreamsStandStill: nothing passes a parked IO, and all of it does
