@@ -36,8 +36,8 @@ type Config struct {
 	// namespace and id, to those of all together. Ids come and go, so they are off
 	// by default: each pod that ever ran would be a set of series.
 	PerShimMetrics bool `toml:"per_shim_metrics"`
-	// ShimTimeout is how long a scrape waits for shims, as time.ParseDuration
-	// reads it. Of one that does not answer, the last answer is served.
+	// ShimTimeout is how long a scrape waits for shims, with 2 ms more for each, as
+	// time.ParseDuration reads it. Of one that does not answer, the last answer is served.
 	ShimTimeout string `toml:"shim_timeout"`
 	// Deadlines of the shims by name (see config.Deadlines), such as create = "5m".
 	Deadlines map[string]string `toml:"deadlines"`

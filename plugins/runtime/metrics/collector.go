@@ -20,12 +20,16 @@ import (
 // time ask once.
 const fresh = 500 * time.Millisecond
 
+// perShim is added to the patience for each shim that is asked: all answer at once,
+// and share the processors.
+const perShim = 2 * time.Millisecond
+
 // Options of a Collector.
 type Options struct {
 	// State is the daemon's state directory.
 	State string
-	// Patience is how long a shim may take to answer, and so what a scrape takes
-	// at most beside finding them.
+	// Patience is how long a shim may take to answer, with 2 ms more for each that is
+	// asked, and so what a scrape takes at most beside finding them.
 	Patience time.Duration
 	// PerShim adds series of each shim.
 	PerShim bool
@@ -95,7 +99,7 @@ func (c *Collector) look() {
 	if errdefs.IsNotFound(err) && len(found) == 0 {
 		err = nil // no task was ever created
 	}
-	reports := shims.Ask(context.Background(), found, c.options.Patience)
+	reports := shims.Ask(context.Background(), found, c.options.Patience+time.Duration(len(found))*perShim)
 	c.complain(err)
 
 	c.mu.Lock()
