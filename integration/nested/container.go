@@ -53,3 +53,6 @@ func (p *Place) Alone(prepare string) []string {
 }
 
 func (p *Place) serve() string { return "quoind >>" + p.log() + " 2>&1" }
+
+// Shown adds a directory of the machine to a container, where it has it.
+func Shown(dir string) oci.SpecOpts { return oci.WithMounts([]specs.Mount{bind(dir, dir)}) }

@@ -33,7 +33,7 @@ type Inner struct {
 
 // patience bounds one step: seconds on a real processor, an emulated one is
 // thirty times slower.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // Connect waits until the quoind of the place serves and gives it its images.
 // pid is the first process of its namespaces.

@@ -29,6 +29,8 @@ type Rootless struct {
 	Delegate func(pid int) (dir string)
 	// Owned says that the cgroup stays with whom it belongs to.
 	Owned bool
+	// Systemd has systemd be process 1, with quoind as its unit; see Machine.
+	Systemd bool
 	// NoCgroupNamespace leaves out the cgroup namespace, and with it the mounting
 	// of cgroup2 anew.
 	NoCgroupNamespace bool
@@ -52,9 +54,13 @@ func (p *Place) InUserNamespace(t testing.TB, r Rootless) *Inner {
 			t.Errorf("hide the product again: %v", err)
 		}
 	})
+	etc, first := "/etc", p.Run
+	if r.Systemd {
+		etc, first = p.machineEtc(t), asSystemd
+	}
 	cmd := exec.Command("/bin/sh", "-c", `read -r go; `+p.enter(r)+` "$@"`, "sh")
-	cmd.Args = append(cmd.Args, p.Run(p.prepare(r))...)
-	cmd.Env = append(os.Environ(), "PATH="+p.path(), "HOME="+p.run())
+	cmd.Args = append(cmd.Args, first(p.prepare(r, etc))...)
+	cmd.Env = append(os.Environ(), "PATH="+p.path(), "HOME="+p.run(), inContainer)
 	cmd.Stderr = os.Stderr
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: Root, Size: users}}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -96,15 +102,20 @@ func (p *Place) enter(r Rootless) string {
 	return "exec unshare --cgroup"
 }
 
+// asSystemd is Place.Run for a systemd.
+func asSystemd(prepare string) []string {
+	return append([]string{"/bin/sh", "-c", "set -e; " + prepare + "\nexec \"$@\"", "sh"}, Systemd...)
+}
+
 // prepare makes what differs from the machine: an empty /run, a proc of the PID
-// namespace, the place's files in /etc.
-func (p *Place) prepare(r Rootless) string {
+// namespace, the place's files in what is to be /etc.
+func (p *Place) prepare(r Rootless, etc string) string {
 	steps := []string{
 		"mount -t tmpfs -o mode=755 tmpfs /run",
 		"mkdir /run/quoind",
 		"mount --bind " + p.run() + " /run/quoind",
 		"mount -t proc proc /proc",
-		"mount -t overlay -o lowerdir=" + filepath.Dir(p.etc()) + ":/etc,userxattr overlay /etc",
+		"mount -t overlay -o lowerdir=" + filepath.Dir(p.etc()) + ":" + etc + ",userxattr overlay /etc",
 		harness.BusyboxStatic.Path() + " ifconfig lo up",
 	}
 	if !r.NoCgroupNamespace {
