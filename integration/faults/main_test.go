@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(harness.Main(m, harness.Core(harness.StockD, harness.StockCtr)...))
+	os.Exit(harness.Main(m, harness.Core(harness.StockD, harness.StockCtr, harness.StockShim)...))
 }
 
 // onBoth runs a test with a quoind and with a stock containerd that no other
