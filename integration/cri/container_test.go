@@ -107,6 +107,20 @@ func TestOOM(t *testing.T) {
 	}
 }
 
+// TestOOMAtOnce: no kill is missed when the container ends with it as soon as it
+// runs. The same is asked of the systemd driver and of cgroup v2 in a virtual
+// machine (integration/vm).
+func TestOOMAtOnce(t *testing.T) {
+	n := node(t)
+	pod := n.RunPod(t, "killed")
+	kills := &harness.OOMKills{
+		CRI:      n.RuntimeServiceClient,
+		Request:  func(name string) *cri.CreateContainerRequest { return pod.Request(name) },
+		Patience: harness.Patience,
+	}
+	kills.Run(t, n.Client(), 300)
+}
+
 func TestUpdateContainerResources(t *testing.T) {
 	t.Parallel()
 	n := node(t)

@@ -195,10 +195,9 @@ type Member struct {
 	Log string
 }
 
-// CreateContainer creates a busybox container in the pod.
-func (p *Pod) CreateContainer(t testing.TB, name string, args []string, change ...func(*cri.ContainerConfig)) *Member {
-	t.Helper()
-	config := &cri.ContainerConfig{
+// Request asks for a busybox container in the pod.
+func (p *Pod) Request(name string, args ...string) *cri.CreateContainerRequest {
+	return &cri.CreateContainerRequest{PodSandboxId: p.ID, SandboxConfig: p.Config, Config: &cri.ContainerConfig{
 		Metadata: &cri.ContainerMetadata{Name: name},
 		Image:    &cri.ImageSpec{Image: BusyboxRef},
 		Command:  args,
@@ -207,17 +206,21 @@ func (p *Pod) CreateContainer(t testing.TB, name string, args []string, change .
 			Resources:       &cri.LinuxContainerResources{},
 			SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: p.Config.Linux.SecurityContext.NamespaceOptions},
 		},
-	}
+	}}
+}
+
+// CreateContainer creates a busybox container in the pod.
+func (p *Pod) CreateContainer(t testing.TB, name string, args []string, change ...func(*cri.ContainerConfig)) *Member {
+	t.Helper()
+	request := p.Request(name, args...)
 	for _, f := range change {
-		f(config)
+		f(request.Config)
 	}
-	response, err := p.node.CreateContainer(t.Context(), &cri.CreateContainerRequest{
-		PodSandboxId: p.ID, Config: config, SandboxConfig: p.Config,
-	})
+	response, err := p.node.CreateContainer(t.Context(), request)
 	if err != nil {
 		t.Fatalf("create the container %s: %v", name, err)
 	}
-	return &Member{ID: response.ContainerId, Pod: p, Log: filepath.Join(p.Config.LogDirectory, config.LogPath)}
+	return &Member{ID: response.ContainerId, Pod: p, Log: filepath.Join(p.Config.LogDirectory, request.Config.LogPath)}
 }
 
 // Run creates and starts a container in the pod.

@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // imageDeadline bounds the making of the root, most of which is downloading.
@@ -36,6 +38,11 @@ func rootImage(ctx context.Context, repository, cache string) (image, error) {
 	if err != nil {
 		return image{}, fmt.Errorf("find the cache: %w", err)
 	}
+	unlock, err := lockCache(ctx, cache)
+	if err != nil {
+		return image{}, err
+	}
+	defer unlock()
 	done := image{filepath.Join(cache, fmt.Sprintf("root-%.8x", sha256.Sum256(text)))}
 	if _, err := os.Stat(done.dir); err == nil {
 		return done, nil
@@ -64,6 +71,33 @@ func rootImage(ctx context.Context, repository, cache string) (image, error) {
 	}
 	note("made the root in %v", time.Since(begun).Round(time.Second))
 	return done, nil
+}
+
+// lockCache waits until no other process makes a root.
+func lockCache(ctx context.Context, cache string) (unlock func(), err error) {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return nil, fmt.Errorf("make the cache: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the cache: %w", err)
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil // which unlocks it
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock the cache: %w", err), f.Close())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("wait for another process to make the root: %w", ctx.Err()), f.Close())
+		}
+	}
 }
 
 func removeRoots(cache string) error {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // TestRootImage: made once for each content of the script; nothing is kept of a
@@ -42,6 +44,21 @@ func TestRootImage(t *testing.T) {
 	}
 	if log, err := os.ReadFile(filepath.Join(cache, "log")); err != nil || string(log) != "made\n" {
 		t.Errorf("made twice: %q, %v", log, err)
+	}
+	// Two at once make one.
+	script("sleep 0.5; echo made >>" + cache + "/log; echo both >$1/root.img")
+	var both errgroup.Group
+	for range 2 {
+		both.Go(func() error {
+			_, err := rootImage(t.Context(), repository, cache)
+			return err
+		})
+	}
+	if err := both.Wait(); err != nil {
+		t.Error(err)
+	}
+	if log, err := os.ReadFile(filepath.Join(cache, "log")); err != nil || string(log) != "made\nmade\n" {
+		t.Errorf("made by each of two: %q, %v", log, err)
 	}
 	script("echo two >$1/root.img")
 	if _, err := rootImage(t.Context(), repository, cache); err != nil || roots() != 1 {
