@@ -24,8 +24,12 @@ func TestRunWithTerminal(t *testing.T) {
 		term.Output.Await(t, "/dev/")
 		term.Output.Await(t, "answer")
 		awaitSize(t, term, "31 93")
-		term.Resize(t, 71, 23)
-		awaitSize(t, term, "23 71")
+		// The client asks for the signal only after it has told the first size, which
+		// is seen by now: so the window is dragged until it notices.
+		awaitSize(t, term, "23 71", func() {
+			term.Resize(t, 72, 23)
+			term.Resize(t, 71, 23)
+		})
 		term.Type(t, "exit 5\n")
 		if code := term.AwaitExit(t); code != 5 {
 			t.Errorf("exit code %d, want 5", code)
@@ -112,9 +116,12 @@ func hasForeground(ps string) bool {
 
 // awaitSize asks the shell in the terminal for its size until it is want: ctr
 // sends the size after the start.
-func awaitSize(t *testing.T, term *harness.Terminal, want string) {
+func awaitSize(t *testing.T, term *harness.Terminal, want string, again ...func()) {
 	t.Helper()
 	harness.Eventually(t, "the container sees the size "+want, func() string {
+		for _, f := range again {
+			f()
+		}
 		term.Type(t, "stty size\n")
 		if got := term.Output.String(); !strings.Contains(got, want) {
 			return got
