@@ -115,7 +115,7 @@ func hasForeground(ps string) bool {
 }
 
 // awaitSize asks the shell in the terminal for its size until it is want: ctr
-// sends the size after the start.
+// sends the size after the start. Each time, what is to be done again is.
 func awaitSize(t *testing.T, term *harness.Terminal, want string, again ...func()) {
 	t.Helper()
 	harness.Eventually(t, "the container sees the size "+want, func() string {
