@@ -77,13 +77,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.armed.Store(true)
 	c.look()
 	c.mu.Lock()
-	sums, each, count := c.sum(), c.each(), c.statuses()
+	all := append(c.each(), c.sum())
 	c.mu.Unlock()
-	sums.send(ch, count)
-	if c.options.PerShim {
-		for _, e := range each {
-			e.send(ch)
-		}
+	for _, f := range all {
+		f.send(ch)
 	}
 }
 

@@ -24,8 +24,9 @@ type figures struct {
 	up      bool          // of one shim
 	age     time.Duration // of one shim
 	version string        // of one shim
-	// versions counts shims by version, of all.
+	// versions and statuses count shims, of all.
 	versions map[string]int
+	statuses map[shims.Status]int
 }
 
 func (f *figures) add(i control.Info) {
@@ -43,9 +44,9 @@ func (f *figures) add(i control.Info) {
 	f.totals.Add(i.Totals)
 }
 
-// sum is over all shims; what has ended is in the totals only.
+// sum is over all shims; what has ended is in the totals only. c.mu is held.
 func (c *Collector) sum() *figures {
-	all := &figures{family: sums, versions: map[string]int{}}
+	all := &figures{family: sums, versions: map[string]int{}, statuses: c.statuses()}
 	for _, e := range c.known {
 		if !e.current {
 			all.totals.Add(e.info.Totals)
@@ -58,6 +59,7 @@ func (c *Collector) sum() *figures {
 	return all
 }
 
+// each are those of each shim, if asked for. c.mu is held.
 func (c *Collector) each() []*figures {
 	if !c.options.PerShim {
 		return nil
@@ -105,12 +107,10 @@ func (o out) counter(d *prometheus.Desc, v float64, labels ...string) {
 	o.value(d, prometheus.CounterValue, v, labels...)
 }
 
-func (f *figures) send(ch chan<- prometheus.Metric, count ...map[shims.Status]int) {
+func (f *figures) send(ch chan<- prometheus.Metric) {
 	o, d := out{ch, f.labels}, f.family
-	for _, statuses := range count {
-		for status, n := range statuses {
-			o.gauge(d.shims, float64(n), string(status))
-		}
+	for status, n := range f.statuses {
+		o.gauge(d.shims, float64(n), string(status))
 	}
 	for version, n := range bounded(f.versions, addInts) {
 		o.gauge(d.versions, float64(n), version)
