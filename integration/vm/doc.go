@@ -8,8 +8,10 @@
 //
 // The root is made once and kept under the checksum of what makes it; each boot
 // writes to a scratch copy. Test binaries and the product travel as a second
-// disk, results come back as frames (package wire) over a virtio port. What the
-// command prints on standard output is test2json's format, for gotestsum.
+// disk, results come back as frames (package wire) over a virtio port. Several
+// beds run at once, each in a machine of its own. What the command prints on
+// standard output is test2json's format, for gotestsum. A bed that does not boot,
+// hangs or ends early has failed, and takes no other with it.
 //
 // It does not know what the tests do: those are in the package inside, and in
 // the other integration packages.
