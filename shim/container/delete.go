@@ -5,7 +5,6 @@ package container
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 
@@ -23,7 +22,8 @@ func (c *Container) delete(e deleteOp) error {
 	}
 	c.drain(e.to.ctx, e.exec, p.h)
 	if e.exec != "" {
-		return c.deleteExec(e.exec, p.h)
+		c.deleteExec(e.exec, p.h)
+		return nil
 	}
 	return c.deleteInit(e.to.ctx, p)
 }
@@ -41,16 +41,22 @@ func (c *Container) drain(ctx context.Context, exec string, h *handle) {
 	}
 }
 
-func (c *Container) deleteExec(exec string, h *handle) error {
+func (c *Container) deleteExec(exec string, h *handle) {
 	if io := h.detach(); io != nil {
 		if err := c.closeIO(io); err != nil {
 			c.log().WithError(err).WithField("exec", exec).Warn("close the streams of an exec")
 		}
 	}
-	if err := os.Remove(c.bundle.ExecPidPath(exec)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the pid file of exec %q: %w", exec, err)
+	// On a disk that is full or read-only they stay, and do no harm: the next exec of
+	// this id replaces them, and the bundle goes with all that is in it.
+	path := c.bundle.ExecPidPath(exec)
+	err := os.Remove(path)
+	if _, missing := os.Lstat(path); errors.Is(missing, fs.ErrNotExist) {
+		err = nil // a read-only disk says so of what is not there, too
 	}
-	return ledger.RemoveExec(c.bundle.Path(), exec)
+	if err := errors.Join(err, ledger.RemoveExec(c.bundle.Path(), exec)); err != nil {
+		c.log().WithError(err).WithField("exec", exec).Warn("remove the files of an exec")
+	}
 }
 
 // deleteFromRuntime has the OCI runtime forget the container. On cgroup v2 a
@@ -86,9 +92,7 @@ func (c *Container) deleteInit(ctx context.Context, p procView) error {
 		// Execs that the client did not delete go with their container. Whoever
 		// still waits for one learns from the end of the driver that it has no exit
 		// to tell: none is made up.
-		if err := c.deleteExec(exec, e.h); err != nil {
-			c.log().WithError(err).WithField("exec", exec).Warn("release an exec with its container")
-		}
+		c.deleteExec(exec, e.h)
 	}
 	if io := p.h.detach(); io != nil {
 		if err := c.closeIO(io); err != nil {
