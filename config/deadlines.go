@@ -66,7 +66,7 @@ func DefaultDeadlines() Deadlines {
 		Open:       30 * time.Second,
 		Logger:     12 * time.Second,
 		Record:     10 * time.Second,
-		Bus:        15 * time.Second,
+		Bus:        20 * time.Second,
 		Drain:      10 * time.Second,
 		Linger:     2 * time.Second,
 	}

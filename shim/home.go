@@ -47,7 +47,8 @@ func (m *move) failed() bool {
 	}
 }
 
-// newHome reads what start chose from the environment. limit bounds an attempt.
+// newHome reads what start chose from the environment. limit bounds each step of an
+// attempt.
 func newHome(id string, r children, limit time.Duration) *home {
 	return &home{
 		systemd: systemd{children: r, limit: limit},
@@ -105,12 +106,10 @@ func (h *home) rest(ctx context.Context) error {
 // settle makes one attempt. Where there is no way at all, the shim stays where it
 // is, with a warning: no later attempt would help.
 func (h *home) settle() error {
-	ctx, cancel := context.WithTimeout(context.Background(), h.systemd.limit)
-	defer cancel()
 	var err error
 	switch {
 	case h.slice != "":
-		err = h.enterScope(ctx)
+		err = h.enterScope()
 		if err != nil && !errors.Is(err, errNoBus) {
 			log.L.WithError(err).Warn("the shim is still in the daemon's cgroup")
 			return err
@@ -126,7 +125,7 @@ func (h *home) settle() error {
 
 // enterScope has systemd put this process into a scope, and waits until it is
 // there.
-func (h *home) enterScope(ctx context.Context) error {
+func (h *home) enterScope() error {
 	inside := func() (bool, error) {
 		now, err := cgroup.Own()
 		return path.Base(now) == h.scope, err
@@ -138,10 +137,12 @@ func (h *home) enterScope(ctx context.Context) error {
 	if err := h.systemd.reachable(); err != nil {
 		return err
 	}
-	if err := h.systemd.startScope(ctx, h.scope, h.slice, os.Getpid()); err != nil {
+	if err := h.systemd.startScope(context.Background(), h.scope, h.slice, os.Getpid()); err != nil {
 		return fmt.Errorf("put the shim into a scope of its own: ask systemd to start %s: %w", h.scope, err)
 	}
 	// The answer is a job, which nobody tells the end of but D-Bus signals.
+	ctx, cancel := context.WithTimeout(context.Background(), h.systemd.limit)
+	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

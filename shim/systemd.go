@@ -31,9 +31,10 @@ const (
 )
 
 const (
-	// busPatience is how long busctl, and OCI runtimes, wait for an answer at the
-	// least. sd-bus gives up by itself after 25 s.
-	busPatience = 20 * time.Second
+	// signOfLife bounds the question whether systemd answers: less than busctl by
+	// itself does (25 s), and so much that a short operation of an OCI runtime is not
+	// overdue before.
+	signOfLife = 15 * time.Second
 	// secondOpinion bounds the question whether the bus or the manager is silent.
 	secondOpinion = 3 * time.Second
 )
@@ -49,7 +50,7 @@ type children interface {
 // resident shim.
 type systemd struct {
 	children children
-	// limit bounds each question.
+	// limit bounds each question, and the wait for what was promised.
 	limit time.Duration
 }
 
@@ -104,6 +105,8 @@ func (s systemd) call(ctx context.Context, args ...string) error {
 // was made; the move happens after it. A unit of this name that failed, which
 // systemd keeps until somebody has taken note, is dismissed first.
 func (s systemd) startScope(ctx context.Context, name, slice string, pid int) error {
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	defer cancel()
 	err := s.call(ctx, scopeArgs(name, slice, pid)...)
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -137,7 +140,7 @@ func (s systemd) alive(ctx context.Context) error {
 	if s.reachable() != nil {
 		return nil
 	}
-	limit := min(s.limit, busPatience)
+	limit := min(s.limit, signOfLife)
 	asked, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := s.call(asked, managerName, managerPath, peerInterface, "Ping")
