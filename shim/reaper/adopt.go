@@ -91,8 +91,8 @@ func (e Exit) err() error {
 // that has. A zombie shows it in /proc until its parent reaps it; from then on its
 // pidfd does (PIDFD_INFO_EXIT, Linux 6.15).
 func (p *Process) told(fd int) (status unix.WaitStatus, ok bool) {
-	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 	for range 2 { // it may be reaped in between
+		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 		if err := unix.IoctlPidfdInfo(fd, &info); err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0 {
 			return unix.WaitStatus(info.Exit_code), true
 		}
