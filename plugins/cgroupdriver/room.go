@@ -19,11 +19,13 @@ const roomDeadline = 5 * time.Second
 const Leaf = cgroup.Leaf
 
 // makeRoom has the processes leave the root of a cgroup namespace (see
-// cgroup.LeaveTop), where containers are placed by cgroupfs: systemd keeps its
-// root empty itself. What does not work is a warning, since containers without
-// limits still run. facts are brought up to date.
+// cgroup.LeaveTop), where containers are placed by cgroupfs. Where a systemd runs,
+// the root is that one's to keep, whatever the driver. What does not work is a
+// warning, since containers without limits still run. facts are brought up to
+// date.
 func makeRoom(ctx context.Context, root string, facts *Facts, d *Decision) {
-	if d.Driver != cgroup.Cgroupfs || !facts.Nested || facts.Barred {
+	ofSystemd := facts.SystemdRuns() && facts.Answered
+	if d.Driver != cgroup.Cgroupfs || !facts.Nested || facts.Barred || ofSystemd {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, roomDeadline)
