@@ -38,6 +38,9 @@ func soakDuration(t *testing.T) time.Duration {
 	return d
 }
 
+// minCycles are those after which a trend can be told from the warm-up.
+const minCycles = 45
+
 // TestSoak: containers and execs come, go and are killed, and neither the daemon nor
 // a shim that stays through all of it grows. Whatever is measured is measured
 // between two cycles, when nothing is under way.
@@ -75,7 +78,8 @@ type soak struct {
 func (s *soak) run(t *testing.T, duration time.Duration) {
 	begun := time.Now()
 	cycle := 0
-	for ; time.Since(begun) < duration; cycle++ {
+	// On a machine that is very busy, longer: heaps settle by cycles, not by time.
+	for ; time.Since(begun) < duration || cycle < minCycles; cycle++ {
 		s.cycle(t, cycle)
 		if t.Failed() {
 			return
@@ -214,7 +218,7 @@ func (s *soak) measure(t *testing.T, at time.Duration) {
 			{what: "daemon's goroutines", may: 4}, {what: "daemon's descriptors", may: 3},
 			{what: "daemon's live heap", unit: "KB", may: 1500}, {what: "daemon's memory", unit: "KB", may: 6000},
 			{what: "shim's goroutines", may: 2}, {what: "shim's descriptors", may: 2},
-			{what: "shim's threads", may: 2}, {what: "shim's memory", unit: "KB", may: 400},
+			{what: "shim's threads", may: 2}, {what: "shim's memory", unit: "KB", may: 800},
 			{what: "shim's children", may: 1},
 		}
 	}
