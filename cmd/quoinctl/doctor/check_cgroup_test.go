@@ -41,8 +41,10 @@ func TestCgroups(t *testing.T) {
 			id: delegation, files: both(nested("\n"), file("/sys/fs/cgroup/cgroup.procs", "1\n")), change: onCgroupfs,
 			want: Fail, message: "it has processes", fix: "/init",
 		},
-		"nested below systemd": {id: delegation, files: nested("\n"), want: OK},
-		"not delegated":        {id: controllers, files: both(nested("\n"), file("/sys/fs/cgroup/cgroup.controllers", "pids\n")), want: Fail, fix: "Delegate=cpu"},
+		"nested, systemd's": {
+			id: delegation, files: both(nested("\n"), file("/run/systemd/system/", "", "/proc/1/comm", "systemd\n")), change: onCgroupfs, want: OK,
+		},
+		"not delegated": {id: controllers, files: both(nested("\n"), file("/sys/fs/cgroup/cgroup.controllers", "pids\n")), want: Fail, fix: "Delegate=cpu"},
 
 		"good":        {id: unit, want: OK, message: "Delegate=yes, KillMode=process"},
 		"none":        {id: unit, files: file(unitFile, gone), want: Warn, message: "no unit", fix: "make install"},
@@ -57,7 +59,7 @@ func TestCgroups(t *testing.T) {
 
 // nested is a cgroup namespace whose root gives controllers to its children.
 func nested(given string) map[string]string {
-	return file("/sys/fs/cgroup/cgroup.type", "domain\n", "/sys/fs/cgroup/cgroup.subtree_control", given)
+	return both(noSystemd, file("/sys/fs/cgroup/cgroup.type", "domain\n", "/sys/fs/cgroup/cgroup.subtree_control", given))
 }
 
 func onCgroupfs(t *testing.T, f fixture) { exports("driver", "cgroupfs", "cgroup", "/init")(t, f) }

@@ -33,9 +33,10 @@ func (w *world) barred() (Finding, bool) {
 }
 
 // withheld tells which controllers the root of a cgroup namespace has and does
-// not hand on, which quoind sees to when it starts; false if it hands on all.
+// not hand on, which quoind sees to when it starts; false if it hands on all, or if
+// that is for a systemd to see to.
 func (w *world) withheld() (Finding, bool) {
-	if !w.node.facts.Nested || w.node.driver != cgroupfs {
+	if facts := w.node.facts; !facts.Nested || facts.SystemdRuns() || w.node.driver != cgroupfs {
 		return Finding{}, false
 	}
 	given := strings.Fields(w.line(cgroupTop + "/cgroup.subtree_control"))
