@@ -215,7 +215,8 @@ func TestDeleteAfterExit(t *testing.T) {
 	}
 }
 
-// TestDeleteOfAStoppedShim: a shim that does not answer is ended with its container.
+// TestDeleteOfAStoppedShim: a shim that does not answer is ended with its container;
+// without a note of its address nobody can ask it to do so itself.
 func TestDeleteOfAStoppedShim(t *testing.T) {
 	b := newBed(t)
 	s := b.start()
@@ -229,11 +230,21 @@ func TestDeleteOfAStoppedShim(t *testing.T) {
 	s.awaitEnd()
 }
 
-// TestDeleteOfALivingShim: one that answers ends its container itself, and itself.
+// TestDeleteOfALivingShim: one that answers, at the latest when it goes on, ends its
+// container itself, and itself.
 func TestDeleteOfALivingShim(t *testing.T) {
-	b := newBed(t, "sh", "-c", "trap 'exit 3' TERM; sleep 1000 & wait")
+	for name, stop := range map[string]bool{"running": false, "stopped": true} {
+		t.Run(name, func(t *testing.T) { deleteOfALivingShim(t, stop) })
+	}
+}
+
+func deleteOfALivingShim(t *testing.T, stop bool) {
+	b := newBed(t)
 	s := b.start()
 	pid := s.run(b)
+	if stop {
+		s.signal(unix.SIGSTOP)
+	}
 	if err := os.WriteFile(filepath.Join(b.bundle, "bootstrap.json"), []byte(`{"address":"`+s.address+`"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}

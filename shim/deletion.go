@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
@@ -71,7 +72,24 @@ func (c *command) newDeletion(ctx context.Context, b *bundle.Bundle) *deletion {
 	if d.born {
 		d.findExecs(ctx)
 	}
+	if d.born && d.init == nil {
+		d.askDaemon(ctx)
+	}
 	return d
+}
+
+// askDaemon has quoind put on record how the init ended, which it knows though
+// nobody else was there. Other daemons know of no such question.
+func (d *deletion) askDaemon(ctx context.Context) {
+	address := os.Getenv("TTRPC_ADDRESS")
+	if address == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := ledger.Settle(ctx, address, d.bundle.Path()); err != nil && !errdefs.IsNotImplemented(errgrpc.ToNative(err)) {
+		log.G(ctx).WithError(err).Debug("the daemon does not say how the container ended")
+	}
 }
 
 func (d *deletion) findExecs(ctx context.Context) {

@@ -25,8 +25,8 @@ const (
 
 // endShim waits for the end of the shim: only then no OCI runtime of its runs any
 // more, which the kernel ends with it. One that lives is lost to the daemon, which
-// has given it up and will not come back to it. It may end the container itself; if
-// it does not answer, for it is stopped, it is killed, since nobody would.
+// has given it up and will not come back to it. It may end the container itself, and
+// goes on for that if it was stopped; if it does not answer, it is killed.
 func (d *deletion) endShim(ctx context.Context) {
 	w := watch(ctx, d.birth.Shim)
 	if w == nil {
@@ -38,7 +38,10 @@ func (d *deletion) endShim(ctx context.Context) {
 	if w.Wait(soon) == nil {
 		return
 	}
-	err := d.handBack(ctx)
+	err := w.Signal(unix.SIGCONT)
+	if err == nil {
+		err = d.handBack(ctx)
+	}
 	if err == nil {
 		return
 	}

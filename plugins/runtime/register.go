@@ -53,6 +53,7 @@ type owner struct {
 	counters *counters
 	shims    *metrics.Collector
 	shimEnv  []string // variables for every shim
+	obituary *obituary
 }
 
 // Register adds the plugin that owns the counters. Disabling it (by its URI,
@@ -84,13 +85,19 @@ func newOwner(ic *plugin.InitContext) (*owner, error) {
 	for _, name := range []string{config.DeadlinesEnv, config.LoggerDirsEnv} {
 		ic.Meta.Exports[name] = valueOf(shimEnv, name)
 	}
+	// The plugin's own directory is beside that of the task runtime.
+	state := filepath.Dir(ic.Properties[plugins.PropertyStateDir])
+	obituary, err := newObituary(ic.Context, state)
+	if err != nil {
+		return nil, err
+	}
 	namespace := gometrics.NewNamespace("quoin", "runtime", nil)
 	o := &owner{
 		shimEnv:  shimEnv,
+		obituary: obituary,
 		counters: newCounters(namespace),
 		shims: metrics.New(metrics.Options{
-			// The plugin's own directory is beside that of the task runtime.
-			State:    filepath.Dir(ic.Properties[plugins.PropertyStateDir]),
+			State:    state,
 			Patience: patience,
 			PerShim:  cfg.PerShimMetrics,
 		}),
@@ -115,6 +122,9 @@ func Decorate(r *plugin.Registration) {
 		if err != nil {
 			return nil, fmt.Errorf("decorating the task runtime: %w", err)
 		}
+		o := found.(*owner)
+		// Before anybody ends a container whose shim is gone.
+		o.obituary.HoldAll(ic.Context, o.obituary.tasks)
 		wake(ic.Context, filepath.Dir(ic.Properties[plugins.PropertyStateDir]), firstWord, lastWord)
 		instance, err := inner(ic)
 		if err != nil {
@@ -124,7 +134,10 @@ func Decorate(r *plugin.Registration) {
 		if !ok {
 			return nil, fmt.Errorf("decorating the task runtime: %T is no platform runtime", instance)
 		}
-		return newRuntime(tasks, found.(*owner), nodeOf(ic)), nil
+		if err := o.obituary.loaded(ic.Context, tasks); err != nil {
+			return nil, fmt.Errorf("decorating the task runtime: %w", err)
+		}
+		return newRuntime(tasks, o, nodeOf(ic)), nil
 	}
 }
 

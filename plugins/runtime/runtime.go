@@ -25,6 +25,7 @@ type Runtime struct {
 	runtime.PlatformRuntime
 	counters *counters
 	shims    *metrics.Collector
+	obituary *obituary
 	node     *cgroup.Node // nil when nobody decided on a driver
 	// types remembers the runtime type of each task, since a deletion does
 	// not say it: taskKey to string.
@@ -36,7 +37,7 @@ type taskKey struct{ namespace, id string }
 var _ runtime.PlatformRuntime = (*Runtime)(nil)
 
 func newRuntime(inner runtime.PlatformRuntime, o *owner, node *cgroup.Node) *Runtime {
-	return &Runtime{PlatformRuntime: inner, counters: o.counters, shims: o.shims, node: node}
+	return &Runtime{PlatformRuntime: inner, counters: o.counters, shims: o.shims, obituary: o.obituary, node: node}
 }
 
 // Create creates a task through the runtime that opts names.
@@ -51,6 +52,7 @@ func (r *Runtime) Create(ctx context.Context, id string, opts runtime.CreateOpts
 	r.counters.creates.WithValues(label, outcome(err)).Inc()
 	if err == nil {
 		r.types.Store(keyOf(ctx, id), label)
+		r.obituary.made(ctx, keyOf(ctx, id))
 	}
 	return task, err
 }
@@ -89,6 +91,7 @@ func (r *Runtime) Delete(ctx context.Context, id string) (*runtime.Exit, error) 
 	r.counters.deletes.WithValues(label, outcome(err)).Inc()
 	if err == nil || errdefs.IsNotFound(err) {
 		r.types.Delete(key)
+		r.obituary.gone(key)
 	}
 	return exit, err
 }

@@ -67,7 +67,15 @@ func newHarness(t *testing.T) *harness {
 	t.Helper()
 	namespace := gometrics.NewNamespace("quoin", "runtime", nil)
 	h := &harness{tasks: &fakeTasks{}, reg: prometheus.NewRegistry()}
-	h.Runtime = newRuntime(h.tasks, &owner{counters: newCounters(namespace), shims: metrics.New(metrics.Options{State: t.TempDir(), Patience: time.Second})}, &cgroup.Node{Driver: cgroup.Cgroupfs})
+	state := t.TempDir()
+	obituary, err := newObituary(t.Context(), state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Runtime = newRuntime(h.tasks, &owner{
+		counters: newCounters(namespace), obituary: obituary,
+		shims: metrics.New(metrics.Options{State: state, Patience: time.Second}),
+	}, &cgroup.Node{Driver: cgroup.Cgroupfs})
 	h.reg.MustRegister(namespace)
 	return h
 }

@@ -69,6 +69,9 @@ func Watch(id Identity) (*Witness, error) {
 // Close releases the pidfd.
 func (w *Witness) Close() error { return os.NewSyscallError("close", unix.Close(w.fd)) }
 
+// FD is the pidfd, for a poller. It is the Witness's to close.
+func (w *Witness) FD() int { return w.fd }
+
 // Identity of the process.
 func (w *Witness) Identity() Identity { return w.id }
 
@@ -76,14 +79,19 @@ func (w *Witness) Identity() Identity { return w.id }
 func (w *Witness) Kill() error {
 	stat, err := readStat(w.id.Pid)
 	alive := err == nil && stat.start == w.id.Start && !stat.exiting()
-	err = unix.PidfdSendSignal(w.fd, unix.SIGKILL, nil, 0)
-	switch {
-	case errors.Is(err, unix.ESRCH):
-		return nil
-	case err != nil:
-		return fmt.Errorf("kill process %d: %w", w.id.Pid, err)
+	if err := w.Signal(unix.SIGKILL); err != nil {
+		return err
 	}
 	w.doomed = w.doomed || alive
+	return nil
+}
+
+// Signal sends a signal to exactly this process. One that is gone is no error.
+func (w *Witness) Signal(sig unix.Signal) error {
+	err := unix.PidfdSendSignal(w.fd, sig, nil, 0)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("send signal %d to process %d: %w", int(sig), w.id.Pid, err)
+	}
 	return nil
 }
 

@@ -20,7 +20,8 @@ import (
 var decorators = map[string][]func(*plugin.Registration){
 	"io.containerd.runtime.v2.task": {cgroupdriver.WrapTasks, runtime.Decorate},
 	"io.containerd.cri.v1.runtime":  {cgroupdriver.WrapCRI},
-	"io.containerd.shim.v1.manager": {cgroupdriver.WrapShims, runtime.WrapShims},
+	"io.containerd.shim.v1.manager": {cgroupdriver.WrapShims, runtime.WrapShims, runtime.TellOnce},
+	"io.containerd.grpc.v1.events":  {runtime.WrapEvents},
 }
 
 // assemble adds quoind's plugins to the registry, decorates containerd's, and

@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/cio"
+
+	"github.com/quoin-io/quoin/integration/harness"
+)
+
+// statusUnknown is what is told of an exit that nobody saw.
+const statusUnknown = containerd.UnknownExitStatus
+
+// killPoint is a moment at which the shim is killed.
+type killPoint struct {
+	name string
+	// gate stops the OCI runtime there; "" when the moment is a state.
+	gate string
+	// reach brings the container there; what stands at the gate is left there.
+	reach func(v *victim, t *testing.T)
+	// untold says that the container never was, so that nothing is told of it.
+	untold bool
+	// status is the init's true one. mayBeUnknown says that the container ends on
+	// its own behind the shim's back: then a daemon that does not watch it itself
+	// cannot know.
+	status       uint32
+	mayBeUnknown bool
+	// told says that the shim told the exit before it was killed: containerd tells
+	// it again, the same.
+	told bool
+}
+
+// killPoints are in the order of a container's life: (a) before its exit, (b)
+// during it, (c) after it.
+var killPoints = []killPoint{
+	{name: "create: before the runtime's", gate: "before-create", reach: (*victim).beginCreate, untold: true},
+	{name: "create: after the runtime's", gate: "after-create", reach: (*victim).beginCreate, untold: true},
+	{name: "created", reach: (*victim).create, status: 137},
+	{name: "start: before the runtime's", gate: "before-start", reach: (*victim).beginStart, status: 137},
+	{name: "start: after the runtime's", gate: "after-start", reach: (*victim).beginStart, status: 137},
+	{name: "running", reach: (*victim).start, status: 137},
+	{name: "exec: added", reach: (*victim).addExec, status: 137},
+	{name: "exec: before the runtime's", gate: "before-exec", reach: (*victim).beginExec, status: 137},
+	{name: "exec: after the runtime's", gate: "after-exec", reach: (*victim).beginExec, status: 137},
+	{name: "exec: running", reach: (*victim).startExec, status: 137},
+	{name: "exec: exited", reach: (*victim).exitExec, status: 137},
+	{name: "paused", reach: (*victim).pause, status: 137},
+	{name: "exit: not seen by the shim", reach: (*victim).exitUnseen, status: 42, mayBeUnknown: true},
+	{name: "exit: told", reach: (*victim).terminated, status: 42, told: true},
+	{name: "delete: before the runtime's", gate: "before-delete", reach: (*victim).beginDelete, status: 42, told: true},
+	{name: "delete: after the runtime's", gate: "after-delete", reach: (*victim).beginDelete, status: 42, told: true},
+}
+
+// TestKillPoints: wherever the shim is killed, the container ends, its exit is told
+// with a true or an honestly unknown status, nothing is left of it, and its id can
+// be used again.
+func TestKillPoints(t *testing.T) {
+	onBoth(t, "points", func(t *testing.T, d *harness.Daemon) {
+		d.Busybox(t)
+		// Not all at once: a delete has 5 seconds, on two busy cores.
+		turns := make(chan struct{}, 3)
+		t.Run("at", func(t *testing.T) {
+			for i, p := range killPoints {
+				t.Run(p.name, func(t *testing.T) {
+					t.Parallel()
+					turns <- struct{}{}
+					defer func() { <-turns }()
+					killAt(t, d, fmt.Sprintf("v%d", i), p)
+				})
+			}
+		})
+		if harness.Reference() {
+			return // the runc shim leaves what it leaves
+		}
+		if zombies := harness.Zombies(); len(zombies) > 0 {
+			t.Errorf("zombies:\n%s", harness.Describe(zombies))
+		}
+	})
+}
+
+func killAt(t *testing.T, d *harness.Daemon, id string, p killPoint) {
+	v := newVictim(t, d, id)
+	if p.gate != "" {
+		v.runtime.close(t, p.gate)
+	}
+	p.reach(v, t)
+	if p.gate != "" {
+		v.runtime.reached(t, p.gate)
+		v.runtime.open(t, p.gate)
+	}
+	shim := oneShim(t, d, id)
+	init := v.initPid()
+	if err := syscall.Kill(shim, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	v.settled(t)
+	if !p.untold {
+		v.checkExit(t, p)
+	}
+	v.checkGone(t, shim, init)
+	v.checkUsable(t)
+}
+
+// victim is a container whose shim is to be killed.
+type victim struct {
+	d         *harness.Daemon
+	id        string
+	runtime   *gatedRuntime
+	container containerd.Container
+	task      containerd.Task
+	exit      <-chan containerd.ExitStatus
+	told      *told
+	// pending are the calls that are under way when the shim is killed. They have to
+	// end, however they do.
+	pending []<-chan error
+}
+
+func newVictim(t *testing.T, d *harness.Daemon, id string) *victim {
+	t.Helper()
+	v := &victim{d: d, id: id, runtime: newGatedRuntime(t), told: listen(t, d, id)}
+	v.container = d.New(t, id, harness.Container{
+		Args:    []string{"sh", "-c", "trap 'exit 42' TERM; while :; do sleep 1000 & wait $!; done"},
+		Options: v.runtime.options(),
+	})
+	return v
+}
+
+// begin makes a call whose end is waited for later.
+func (v *victim) begin(t *testing.T, call func(context.Context) error) {
+	ctx := v.d.Context(t, "")
+	done := make(chan error, 1)
+	v.pending = append(v.pending, done)
+	go func() { done <- call(ctx) }()
+}
+
+// settled waits for the calls that were under way.
+func (v *victim) settled(t *testing.T) {
+	t.Helper()
+	for _, done := range v.pending {
+		select {
+		case <-done:
+		case <-time.After(harness.Patience):
+			t.Fatal("a call hangs after the shim's end")
+		}
+	}
+	if v.exit != nil {
+		select {
+		case <-v.exit:
+		case <-time.After(harness.Patience):
+			t.Fatal("Wait hangs after the shim's end")
+		}
+	}
+}
+
+func (v *victim) initPid() int {
+	if v.task == nil {
+		return 0
+	}
+	return int(v.task.Pid())
+}
+
+func (v *victim) beginCreate(t *testing.T) {
+	v.begin(t, func(ctx context.Context) error {
+		_, err := v.container.NewTask(ctx, cio.NullIO)
+		if err == nil {
+			return errors.New("the create has succeeded")
+		}
+		return nil
+	})
+}
+
+func (v *victim) create(t *testing.T) {
+	t.Helper()
+	ctx := v.d.Context(t, "")
+	task, err := v.container.NewTask(ctx, cio.NullIO)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.task = task
+	if v.exit, err = task.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (v *victim) beginStart(t *testing.T) {
+	v.create(t)
+	v.begin(t, v.task.Start)
+}
+
+func (v *victim) start(t *testing.T) {
+	t.Helper()
+	v.create(t)
+	if err := v.task.Start(v.d.Context(t, "")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ready waits until the container's shell has set its trap.
+func (v *victim) ready(t *testing.T) {
+	t.Helper()
+	harness.Eventually(t, "the container's shell is ready", func() string {
+		if len(harness.Children(v.initPid())) == 0 {
+			return "it has no child yet"
+		}
+		return ""
+	})
+}
+
+func (v *victim) exec(t *testing.T, args ...string) containerd.Process {
+	t.Helper()
+	v.start(t)
+	ctx := v.d.Context(t, "")
+	spec, err := v.container.Spec(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	process := *spec.Process
+	process.Args = args
+	exec, err := v.task.Exec(ctx, "e", &process, cio.NullIO)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exec
+}
+
+func (v *victim) addExec(t *testing.T) { v.exec(t, "sleep", "1000") }
+
+func (v *victim) beginExec(t *testing.T) {
+	exec := v.exec(t, "sleep", "1000")
+	v.begin(t, exec.Start)
+}
+
+func (v *victim) startExec(t *testing.T) {
+	t.Helper()
+	exec := v.exec(t, "sleep", "1000")
+	ctx := v.d.Context(t, "")
+	if err := exec.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	v.begin(t, func(ctx context.Context) error {
+		exit, err := exec.Wait(ctx)
+		if err == nil {
+			<-exit
+		}
+		return err
+	})
+}
+
+func (v *victim) exitExec(t *testing.T) {
+	t.Helper()
+	exec := v.exec(t, "sh", "-c", "exit 9")
+	if err := exec.Start(v.d.Context(t, "")); err != nil {
+		t.Fatal(err)
+	}
+	if e := v.told.awaitExit(t, "e"); e.status != 9 {
+		t.Errorf("the exec exited with %d", e.status)
+	}
+}
+
+func (v *victim) pause(t *testing.T) {
+	t.Helper()
+	v.start(t)
+	if err := v.task.Pause(v.d.Context(t, "")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exitUnseen has the container exit while its shim is stopped, so that nobody reaps
+// it before the shim is killed.
+func (v *victim) exitUnseen(t *testing.T) {
+	t.Helper()
+	v.start(t)
+	v.ready(t)
+	stopProcess(t, oneShim(t, v.d, v.id))
+	if err := syscall.Kill(v.initPid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "the init is a zombie", func() string {
+		p, ok := harness.FindProcess(v.initPid())
+		if !ok || p.State != "Z" {
+			return fmt.Sprintf("%v, %t", p, ok)
+		}
+		return ""
+	})
+}
+
+func (v *victim) terminated(t *testing.T) {
+	t.Helper()
+	v.start(t)
+	v.ready(t)
+	if err := v.task.Kill(v.d.Context(t, ""), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if e := v.told.awaitExit(t, ""); e.status != 42 {
+		t.Errorf("the container exited with %d", e.status)
+	}
+}
+
+func (v *victim) beginDelete(t *testing.T) {
+	v.terminated(t)
+	v.begin(t, func(ctx context.Context) error {
+		_, err := v.task.Delete(ctx)
+		return err
+	})
+}
+
+// checkExit checks what was told of the init's exit: at least once, and each time
+// the same.
+func (v *victim) checkExit(t *testing.T, p killPoint) {
+	t.Helper()
+	ok := []uint32{p.status}
+	if p.mayBeUnknown && !v.watched() {
+		ok = append(ok, statusUnknown)
+	}
+	v.told.awaitExit(t, "")
+	harness.Eventually(t, "the daemon has forgotten the task", func() string { return v.known(t) })
+	var exits []telling
+	for _, e := range v.told.so() {
+		if e.exit && e.exec == "" {
+			exits = append(exits, e)
+		}
+	}
+	most := 1
+	if p.told && !v.watched() {
+		most = 2
+	}
+	if len(exits) > most {
+		t.Errorf("the exit was told %d times: %v", len(exits), exits)
+	}
+	for _, e := range exits {
+		if !slices.Contains(ok, e.status) || e != exits[0] || int(e.pid) != v.initPid() {
+			t.Errorf("told: %v, want a status of %v and pid %d", exits, ok, v.initPid())
+		}
+	}
+}
+
+// watched says whether the daemon holds on to the containers' processes itself.
+func (v *victim) watched() bool { return v.d.Kind == harness.KindQuoind && !harness.Reference() }
+
+// known says what the daemon still has of the task.
+func (v *victim) known(t *testing.T) string {
+	if _, err := v.container.Task(v.d.Context(t, ""), nil); err == nil {
+		return "it has the task"
+	}
+	return ""
+}
+
+// checkGone waits until nothing of the container is left.
+func (v *victim) checkGone(t *testing.T, pids ...int) {
+	t.Helper()
+	harness.Eventually(t, "nothing is left of the container", func() string {
+		if known := v.known(t); known != "" {
+			return known
+		}
+		for _, pid := range pids {
+			if p, ok := harness.FindProcess(pid); ok && pid != 0 {
+				return p.String()
+			}
+		}
+		for _, pattern := range []string{
+			filepath.Join(v.d.State, "io.containerd.runtime.v2.task", "*", v.id),
+			filepath.Join("/sys/fs/cgroup", "*", v.d.Namespace, v.id),
+			filepath.Join("/run/containerd/runc", v.d.Namespace, v.id),
+		} {
+			if found, err := filepath.Glob(pattern); err != nil || len(found) > 0 {
+				return fmt.Sprint(found, err)
+			}
+		}
+		for _, p := range harness.Processes() {
+			if slices.Contains(p.Args, v.runtime.path()) {
+				return p.String()
+			}
+		}
+		return ""
+	})
+}
+
+func (v *victim) exitNow(t *testing.T) containerd.ExitStatus {
+	t.Helper()
+	ctx := v.d.Context(t, "")
+	task, err := v.container.NewTask(ctx, cio.NullIO)
+	if err != nil {
+		t.Fatalf("the id cannot be used again: %v", err)
+	}
+	exit, err := task.Wait(ctx)
+	if err == nil {
+		err = task.Start(ctx)
+	}
+	if err == nil {
+		err = task.Kill(ctx, syscall.SIGKILL)
+	}
+	if err != nil {
+		t.Fatalf("the id cannot be used again: %v", err)
+	}
+	status := harness.AwaitExit(t, v.id, exit)
+	if _, err := task.Delete(ctx); err != nil {
+		t.Errorf("delete the second task: %v", err)
+	}
+	return status
+}
+
+// checkUsable runs another task of the container.
+func (v *victim) checkUsable(t *testing.T) {
+	t.Helper()
+	if status := v.exitNow(t); status.ExitCode() != 137 {
+		t.Errorf("the second task exited with %d", status.ExitCode())
+	}
+	if err := v.container.Delete(v.d.Context(t, ""), containerd.WithSnapshotCleanup); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(v.d.State, "io.containerd.runtime.v2.task", v.d.Namespace, v.id)); err == nil {
+		t.Error("the bundle of the second task is left")
+	}
+}
