@@ -22,9 +22,9 @@ looked at, unless --namespace names one.`
 func shimsCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "shims",
-		Usage:       "Look at shims",
+		Usage:       "Look at shims and upgrade them",
 		Description: shimsDescription,
-		Commands:    []*cli.Command{shimsListCommand()},
+		Commands:    []*cli.Command{shimsListCommand(), shimsUpgradeCommand()},
 	}
 }
 
