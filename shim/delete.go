@@ -11,10 +11,8 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -53,8 +51,10 @@ func (c *command) delete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := unmount(b.RootfsPath()); err != nil {
-		log.G(ctx).WithError(err).Warn("unmount the rootfs")
+	unmounting, cancel := context.WithTimeout(ctx, unmountLimit)
+	defer cancel()
+	if err := b.UnmountRootfs(unmounting); err != nil {
+		log.G(ctx).WithError(err).Warn("the container's mount is left")
 	}
 	if err := removeSocket(b); err != nil {
 		log.G(ctx).WithError(err).Warn("remove the socket of the shim")
@@ -75,6 +75,10 @@ func (c *command) delete(ctx context.Context) error {
 	return err
 }
 
+// unmountLimit is the part of a delete's time after which a mount that does not go
+// is detached.
+const unmountLimit = 2 * time.Second
+
 // deletedBundle finds the bundle: containerd runs delete in a bundle whose
 // sibling it may be.
 func (c *command) deletedBundle() (*bundle.Bundle, error) {
@@ -94,17 +98,6 @@ func (c *command) deletedBundle() (*bundle.Bundle, error) {
 		return nil, fmt.Errorf("find the bundle: %w", err)
 	}
 	return bundle.Open(path)
-}
-
-// unmount reads the table of mounts only when there is a mount that does not go
-// at once.
-func unmount(target string) error {
-	switch err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW); err {
-	case unix.EINVAL, unix.ENOENT: // nothing is mounted there
-		return nil
-	default:
-		return mount.UnmountRecursive(target, 0)
-	}
 }
 
 // removeSocket removes the socket of a shim that was killed.
