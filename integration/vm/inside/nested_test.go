@@ -153,7 +153,11 @@ func TestNestedUserNamespaceSystemd(t *testing.T) {
 		return cgroupDir(base)
 	}})
 	checkInner(t, i, "systemd", "quoind.service", cri.CgroupDriver_SYSTEMD)
-	i.Containers(t, nested.Bounds{Base: base, Systemd: true})
+	i.Start(t, nested.Bounds{Base: base, Systemd: true}, "c1", "4321")
+	i.CheckContained(t, base)
+	if got := i.Kill(t, "c1"); got != 137 {
+		t.Errorf("a killed container exits with %d", got)
+	}
 }
 
 // TestNestedUserNamespace: in a user namespace with a cgroup that systemd
