@@ -5,27 +5,28 @@
 package shim
 
 import (
-	"fmt"
+	"cmp"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// Set by the linker: where to fail, and how: exit, kill or hang.
-var failAt, failHow string
+// failpointEnv says where such a build fails, and how: "taken=kill", say. It may exit,
+// kill itself, or hang.
+const failpointEnv = "QUOIN_FAILPOINT"
 
-// failpoint fails where the build is told to.
+// failpointByLinker is used where the environment says nothing.
+var failpointByLinker string
+
+// failpoint fails where it is told to.
 func failpoint(at string) {
-	if at != failAt {
-		return
-	}
-	switch failHow {
-	case "exit":
+	switch cmp.Or(os.Getenv(failpointEnv), failpointByLinker) {
+	case at + "=exit":
 		os.Exit(1)
-	case "kill":
-		if err := unix.Kill(os.Getpid(), unix.SIGKILL); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
+	case at + "=kill":
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL) // nobody can refuse it
+		select {}
+	case at + "=hang":
+		select {}
 	}
-	select {}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
@@ -18,25 +19,38 @@ import (
 	"github.com/quoin-io/quoin/shim/control"
 )
 
-// build makes another shim.
-func build(t *testing.T, name string, flags ...string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
+// build makes another shim, beside the first.
+func build(name string, flags ...string) (string, error) {
+	path := filepath.Join(filepath.Dir(binary), name)
 	args := append([]string{"build", "-buildvcs=false", "-buildmode=exe", "-o", path}, flags...)
 	cmd := exec.Command("go", append(args, "github.com/quoin-io/quoin/cmd/containerd-shim-quoin-v1")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the shim: %v\n%s", err, out)
+		return "", fmt.Errorf("build the shim: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// must is for a binary that was built.
+func must(t *testing.T, path string, err error) string {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
 
-// failing is a shim that fails at a point of a takeover.
-func failing(t *testing.T, at, how string) string {
+// release is a shim whose newest format of state is lowered.
+func release(t *testing.T, name string, newest int) string {
 	t.Helper()
-	const pkg = "github.com/quoin-io/quoin/shim"
-	return build(t, "failing", "-tags", "no_grpc,failpoints", "-ldflags", fmt.Sprintf("-s -w -X %s.failAt=%s -X %[1]s.failHow=%s", pkg, at, how))
+	path, err := build(name, "-tags", "no_grpc", "-ldflags", fmt.Sprintf("-s -w -X github.com/quoin-io/quoin/shim/upgrade.newestByLinker=%d", newest))
+	return must(t, path, err)
 }
+
+// failing is a shim that fails in a takeover, where and how its environment says.
+var failing = sync.OnceValues(func() (string, error) {
+	return build("failing", "-tags", "no_grpc,failpoints", "-ldflags", "-s -w")
+})
 
 // follow goes on with the process that serves now.
 func (s *served) follow() {
@@ -59,13 +73,16 @@ func TestGuardian(t *testing.T) {
 	for _, how := range []string{"exit", "kill"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			testGuardian(t, failing(t, "taken", how))
+			testGuardian(t, how)
 		})
 	}
 }
 
-func testGuardian(t *testing.T, bad string) {
+func testGuardian(t *testing.T, how string) {
+	path, err := failing()
+	bad := must(t, path, err)
 	b := newBed(t, "sh", "-c", `while read x; do echo "got-$x"; [ $x = end ] && exit 42; done`)
+	b.env = []string{"QUOIN_FAILPOINT=taken=" + how}
 	s := b.start()
 	ctx := t.Context()
 	stdin, stdout, in, lines := b.streams()
@@ -140,8 +157,10 @@ func (b *bed) again(s *served) {
 // the old one goes on.
 func TestHangingImage(t *testing.T) {
 	t.Parallel()
-	bad := failing(t, "taken", "hang")
+	path, err := failing()
+	bad := must(t, path, err)
 	b := newBed(t)
+	b.env = []string{"QUOIN_FAILPOINT=taken=hang"}
 	s := b.start()
 	pid := s.run(b)
 	if err := s.upgrade(bad); !errdefs.IsAborted(err) || !strings.Contains(fmt.Sprint(err), "did not take over in time") {
@@ -157,7 +176,7 @@ func TestHangingImage(t *testing.T) {
 // TestNeighbouringReleases: to the release before and back, by state of the format
 // that both know. What the older one does not know of is lost, and nothing else.
 func TestNeighbouringReleases(t *testing.T) {
-	older := build(t, "older", "-tags", "no_grpc", "-ldflags", "-s -w -X github.com/quoin-io/quoin/shim/upgrade.newestByLinker=1")
+	older := release(t, "older", 1)
 	for _, tc := range []struct{ first, second string }{{binary, older}, {older, binary}} {
 		b := newBed(t)
 		s := b.start()
@@ -204,7 +223,7 @@ func TestNeighbouringReleases(t *testing.T) {
 
 // TestNoCommonFormat: a binary of another age is refused before anything happens.
 func TestNoCommonFormat(t *testing.T) {
-	ancient := build(t, "ancient", "-tags", "no_grpc", "-ldflags", "-s -w -X github.com/quoin-io/quoin/shim/upgrade.newestByLinker=0")
+	ancient := release(t, "ancient", 0)
 	b := newBed(t)
 	s := b.start()
 	s.run(b)
