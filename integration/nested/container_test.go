@@ -24,19 +24,20 @@ func TestContainer(t *testing.T) {
 	for _, tc := range []struct {
 		name, prepare, mode, own string
 		bed                      harness.Bed
+		outer                    harness.Kind
 		flags                    string
 		command                  func(*Place, string) []string
 	}{
-		{name: "v1", mode: "legacy", own: "/", command: (*Place).Alone},
+		{name: "v1", outer: harness.KindQuoind, mode: "legacy", own: "/", command: (*Place).Alone},
 		{
-			name: "hybrid", mode: "hybrid", own: "/", command: (*Place).Run,
+			name: "hybrid", outer: harness.KindStock, mode: "hybrid", own: "/", command: (*Place).Run,
 			prepare: "mkdir /sys/fs/cgroup/unified; mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified",
 		},
-		{name: "v2", bed: harness.CgroupV2, mode: "unified", own: "/init", flags: withoutCPU, command: (*Place).Run},
-		{name: "v2-alone", bed: harness.CgroupV2, mode: "unified", own: "/init", flags: withoutCPU, command: (*Place).Alone},
+		{name: "v2", outer: harness.KindQuoind, bed: harness.CgroupV2, mode: "unified", own: "/init", flags: withoutCPU, command: (*Place).Run},
+		{name: "v2-alone", outer: harness.KindStock, bed: harness.CgroupV2, mode: "unified", own: "/init", flags: withoutCPU, command: (*Place).Alone},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			d := harness.Start(t, harness.Spec{Name: "outer-" + tc.name, Bed: tc.bed})
+			d := harness.Start(t, harness.Spec{Name: "outer-" + tc.name, Kind: tc.outer, Bed: tc.bed})
 			p := newPlace(t, tc.name, 0, "")
 			outer := d.Run(t, harness.ID(t), harness.Container{Args: tc.command(p, tc.prepare), Spec: p.Container()})
 			i := p.Connect(t, int(outer.Task.Pid()))

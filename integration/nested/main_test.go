@@ -10,7 +10,7 @@ import (
 	"github.com/quoin-io/quoin/integration/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, harness.Core()...)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, harness.Core(harness.StockD)...)) }
 
 // newPlace makes a place below the package's directory, which an inner root may
 // have to enter too.

@@ -31,7 +31,7 @@ func TestForeignSystemd(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			d := harness.Shared(t, harness.Spec{Name: "outer-fs"})
+			d := harness.Shared(t, harness.Spec{Name: "outer-fs", Kind: harness.KindQuoind})
 			p := newPlace(t, "fs-"+tc.name, 0, "")
 			if tc.deaf {
 				bus := filepath.Join(p.run(), "bus")

@@ -97,7 +97,7 @@ func TestNotDelegated(t *testing.T) {
 // TestReadOnly: the same for a container whose cgroups are read-only, as those
 // of an unprivileged one are.
 func TestReadOnly(t *testing.T) {
-	d := harness.Start(t, harness.Spec{Name: "outer-ro", Bed: harness.CgroupV2})
+	d := harness.Start(t, harness.Spec{Name: "outer-ro", Kind: harness.KindQuoind, Bed: harness.CgroupV2})
 	p := newPlace(t, "ro", 0, "")
 	outer := d.Run(t, harness.ID(t), harness.Container{Args: p.Run("mount -o remount,bind,ro /sys/fs/cgroup"), Spec: p.Container()})
 	i := p.Connect(t, int(outer.Task.Pid()))
