@@ -284,7 +284,7 @@ func (c *exiting) check(status containerd.Status) {
 func (s *exitStorm) nothingLeft() {
 	s.t.Helper()
 	harness.Eventually(s.t, "no shim is left", func() string {
-		return harness.Describe(shimsOf(s.d))
+		return harness.Describe(allShims(s.d))
 	})
 	if zombies := harness.Zombies(); len(zombies) > 0 {
 		s.t.Errorf("zombies:\n%s", harness.Describe(zombies))
@@ -298,8 +298,8 @@ func (s *exitStorm) nothingLeft() {
 	}
 }
 
-// shimsOf are the shims that serve a daemon's containers.
-func shimsOf(d *harness.Daemon) []harness.Process {
+// allShims are the shims that serve a daemon's containers.
+func allShims(d *harness.Daemon) []harness.Process {
 	return slices.DeleteFunc(harness.Processes(), func(p harness.Process) bool {
 		return !strings.HasPrefix(p.Name, "containerd-shim") || !slices.Contains(p.Args, d.Namespace)
 	})
