@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -134,3 +135,58 @@ func BenchmarkOpenClose(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkIdle tells what an IO keeps in memory, of the heap and of stacks,
+// while nothing flows.
+func BenchmarkIdle(b *testing.B) {
+	in, out, errs := mkfifo(b, "in"), mkfifo(b, "out"), mkfifo(b, "err")
+	for _, path := range []string{out, errs} {
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer f.Close()
+	}
+	o := testOptions(b)
+	inUse := func() (heap, stacks float64) {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc), float64(m.StackInuse)
+	}
+	const count = 1000
+	for b.Loop() {
+		all, held := make([]*IO, count), make([]int, 0, 3*count)
+		heap, stacks := inUse()
+		for n := range all {
+			i, err := Open(context.Background(), Streams{Stdin: in, Stdout: out, Stderr: errs}, o)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, end := range ends(i.Child()) {
+				fd, err := unix.FcntlInt(end.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+				if err != nil {
+					b.Fatal(err)
+				}
+				held = append(held, fd)
+			}
+			if err := i.Started(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+			all[n] = i
+		}
+		heapNow, stacksNow := inUse()
+		b.ReportMetric((heapNow-heap)/count, "heap-bytes/IO")
+		b.ReportMetric((stacksNow-stacks)/count, "stack-bytes/IO")
+		for _, i := range all {
+			if err := i.Close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for _, fd := range held {
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+func ends(stdin, stdout, stderr *os.File) []*os.File { return []*os.File{stdin, stdout, stderr} }

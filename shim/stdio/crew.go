@@ -77,6 +77,14 @@ func (c *crew) run(w worker) {
 	}
 }
 
+// free forgets the copier of a worker that needs it no more, but that rouse may
+// be looking at.
+func (c *crew) free(of **copier) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*of = nil
+}
+
 // leave notes that w does not work any more. It is false when w came to rest
 // and the rest is over already.
 func (c *crew) leave(w worker, done bool) bool {

@@ -23,6 +23,17 @@
 // of one read and write. Every wait sits in Go's poller: an idle stream costs a
 // parked goroutine and nothing else. A destination that fails (ENOSPC, EPIPE)
 // is reported once in the log and from then on the output is read and dropped.
+// Only pipes are spliced: a file that hangs must keep nothing but its copier.
+//
+// # Going on in another image of the program
+//
+// Park brings every copier to a point at which each byte is in a descriptor or
+// in the State, and Unpark, or Resume and Go in another image or process that
+// has the descriptors, goes on from there. That costs nothing until it happens:
+// a copier that waits is roused by a deadline of its files, as Drain does too,
+// and one that rests is plain data without a goroutine (see crew). Resume
+// believes neither the State, which it compares with itself, nor the
+// descriptors, which it compares with the State.
 //
 // # Logging programs
 //

@@ -96,9 +96,7 @@ func openKeeper(path string, mode int) (*os.File, error) {
 }
 
 // awaitReader returns once the pipe behind sink, whose keeper is closed, has a
-// reader, or can have none any more because path leads elsewhere. The kernel
-// tells nobody that a reader has come but one who opens for writing, so this
-// opens again; it happens only to a process that ends while its client is away.
+// reader, or can have none any more because path leads elsewhere.
 func awaitReader(ctx context.Context, path string, sink *os.File) error {
 	held, err := sink.Stat()
 	if err != nil {
@@ -112,11 +110,65 @@ func awaitReader(ctx context.Context, path string, sink *os.File) error {
 		if now, err := os.Stat(path); err != nil || !os.SameFile(held, now) {
 			return err
 		}
-		waiter, err := fifo.OpenFifo(ctx, path, unix.O_WRONLY, 0)
-		if err != nil {
+		if err := openBesides(ctx, sink); err != nil {
 			return err
 		}
-		if err := waiter.Close(); err != nil {
+	}
+}
+
+// openBesides opens the pipe behind sink for writing once more, which waits for
+// a reader: the kernel tells nobody else that one has come. It blocks a thread,
+// but only for a process that ended while its client was away.
+//
+// When ctx ends before, a reader of its own ends that wait. Both are gone when
+// openBesides returns: whoever looks next must not take them for the client.
+func openBesides(ctx context.Context, sink *os.File) error {
+	handle, path, err := handleOf(sink)
+	if err != nil {
+		return err
+	}
+	opened := make(chan error, 1)
+	go func() { opened <- openAndClose(path, unix.O_WRONLY) }()
+	select {
+	case err := <-opened:
+		return errors.Join(err, unix.Close(handle))
+	case <-ctx.Done():
+	}
+	reader, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|openFlags, 0)
+	if err != nil { // no descriptor is free: the wait lasts until a reader comes
+		go func() {
+			<-opened
+			_ = unix.Close(handle)
+		}()
+		return errors.Join(ctx.Err(), err)
+	}
+	return errors.Join(ctx.Err(), <-opened, unix.Close(reader), unix.Close(handle))
+}
+
+// handleOf returns a descriptor of f's file that neither reads nor writes, and a
+// path by which it can be opened.
+func handleOf(f *os.File) (handle int, path string, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return -1, "", err
+	}
+	var openErr error
+	err = conn.Control(func(fd uintptr) {
+		handle, openErr = unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_PATH|unix.O_CLOEXEC, 0)
+	})
+	if err = errors.Join(err, openErr); err != nil {
+		return -1, "", fmt.Errorf("waiting for a reader of %s: %w", f.Name(), err)
+	}
+	return handle, fmt.Sprintf("/proc/self/fd/%d", handle), nil
+}
+
+func openAndClose(path string, mode int) error {
+	for {
+		fd, err := unix.Open(path, mode|openFlags, 0)
+		switch {
+		case err == nil:
+			return unix.Close(fd)
+		case err != unix.EINTR:
 			return err
 		}
 	}

@@ -18,7 +18,7 @@ type input struct {
 	fifo bool
 	sink slot // stdinSink, or the terminal
 	m    meter
-	c    *copier // nil until Started
+	c    *copier // nil until Started and when all is copied
 }
 
 // openInput makes the process's end of stdin and opens a file.
@@ -122,7 +122,11 @@ func (in *input) prepare() error {
 
 func (in *input) String() string { return "the copying of stdin from " + in.from.path }
 
-func (in *input) rouse() { in.c.rouse() }
+func (in *input) rouse() {
+	if in.c != nil {
+		in.c.rouse()
+	}
+}
 
 // work copies stdin and closes it.
 func (in *input) work() (done bool) {
@@ -132,6 +136,7 @@ func (in *input) work() (done bool) {
 		return false
 	}
 	in.m.finish()
+	i.crew.free(&in.c)
 	if errors.Is(err, os.ErrClosed) {
 		return true // by Close
 	}

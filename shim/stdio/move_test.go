@@ -114,8 +114,7 @@ func TestMoveWhileSomethingLingers(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		i = move(t, i) // cut off
-		mustDrain(t, i)
+		mustDrain(t, move(t, i)) // cut off
 	})
 }
 
@@ -137,7 +136,7 @@ func TestMoveWhileNoReaderIsThere(t *testing.T) {
 		mustDrain(t, i)
 		i = move(t, i)
 		eventually(t, "the copier has let go of its reading end", func() bool { return i.fds.get(stdoutKeeper) == nil })
-		for range 3 {
+		for range 100 {
 			i = move(t, i)
 		}
 		r := readAll(out) // the daemon is back
@@ -174,9 +173,9 @@ func TestMoveWithFullPipesAndNoReader(t *testing.T) {
 
 func TestMoveBeforeStarted(t *testing.T) {
 	byEachMove(t, func(t *testing.T, move move) {
-		in, out := mkfifo(t, "in"), mkfifo(t, "out")
-		i := mustOpen(t, Streams{Stdin: in, Stdout: out, Stderr: out}, testOptions(t))
-		r := readAll(out)
+		in, out, errs := mkfifo(t, "in"), mkfifo(t, "out"), mkfifo(t, "err")
+		i := mustOpen(t, Streams{Stdin: in, Stdout: out, Stderr: errs}, testOptions(t))
+		r, re := readAll(out), readAll(errs)
 		i = move(t, i)
 		cmd := start(t, i, "cat; echo end >&2")
 		f := client(t, in)
@@ -188,9 +187,9 @@ func TestMoveBeforeStarted(t *testing.T) {
 		if err := i.CloseStdin(); err != nil {
 			t.Fatal(err)
 		}
-		i = move(t, i)
+		move(t, i)
 		waitFor(t, cmd)
-		if got := string(r.wait(t)); got != "hello end\n" {
+		if got := string(r.wait(t)) + string(re.wait(t)); got != "hello end\n" {
 			t.Errorf("%q", got)
 		}
 	})
@@ -320,9 +319,10 @@ func TestMoveAfterADestinationFailed(t *testing.T) {
 		cmd := start(t, i, "head -c 500000 /dev/zero; read line; head -c 500000 /dev/zero")
 		eventually(t, "half of it is dropped", func() bool { return i.outputs[0].m.position() == 500000 })
 		i = move(t, i)
-		if c := i.outputs[0].c; !c.told || c.givenUp {
-			t.Errorf("told=%t, given up=%t", c.told, c.givenUp)
+		if o := mustPark(t, i).Outputs[0]; !o.Failed || o.GivenUp {
+			t.Errorf("failed=%t, given up=%t", o.Failed, o.GivenUp)
 		}
+		i.Unpark()
 		f := client(t, in)
 		f.WriteString("\n")
 		f.Close()
@@ -345,9 +345,10 @@ func TestMoveAfterADestinationWasGivenUp(t *testing.T) {
 		eventually(t, "some of it is dropped", func() bool { return i.outputs[0].m.position() > 100 })
 		for range 3 {
 			i = move(t, i)
-			if c := i.outputs[0].c; c != nil && !c.givenUp {
+			if o := mustPark(t, i).Outputs[0]; !o.Ended && !o.GivenUp {
 				t.Error("written to again")
 			}
+			i.Unpark()
 		}
 		waitFor(t, cmd)
 		mustDrain(t, i)

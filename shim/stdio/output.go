@@ -23,7 +23,7 @@ type output struct {
 	shared                      bool // sink is the same file as the other stream's
 	direct                      bool // a logger reads the pipe itself
 	m                           meter
-	c                           *copier            // nil until Started
+	c                           *copier            // nil until Started and when all is copied
 	released                    bool               // copied, and the client's end is closed
 	wake                        context.CancelFunc // ends the wait for a reader, guarded by crew.mu
 }
@@ -186,6 +186,7 @@ func (o *output) work() (done bool) {
 		if o.c.told {
 			o.log().WithField("bytes", dropped).Warn("output was dropped")
 		}
+		o.io.crew.free(&o.c)
 	}
 	return o.end(err)
 }

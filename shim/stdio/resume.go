@@ -213,7 +213,9 @@ func (i *IO) resumeFinish(f *FinishState) {
 	}
 }
 
-// Go begins to copy after Resume. When Finishing says so, Finish has to be
+// Go begins to copy after Resume. No other process may hold the descriptors any
+// more: a copy of one of them looks like a client that is there, or like a
+// process that writes on. When Finishing says so, Finish has to be
 // called as well. Without Resume before, and a second time, it is
 // errdefs.ErrFailedPrecondition.
 func (i *IO) Go() error {

@@ -55,7 +55,8 @@ func (i *IO) save() (State, error) {
 	return s, err
 }
 
-// saveFlow returns how far c, which rests or is nil, has come.
+// saveFlow returns how far c, which rests, has come; it is nil before the start
+// and after the end.
 func saveFlow(m *meter, c *copier) FlowState {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -68,7 +69,7 @@ func saveFlow(m *meter, c *copier) FlowState {
 		Cut:       m.severed,
 		Ended:     m.finished,
 	}
-	if c != nil && !m.finished {
+	if c != nil {
 		f.Pending = bytes.Clone(c.pending)
 		f.SourceEnded, f.Failed, f.GivenUp = c.over, c.told, c.givenUp && c.dst != nil
 	}
