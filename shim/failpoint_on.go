@@ -25,8 +25,14 @@ func failpoint(at string) {
 		os.Exit(1)
 	case at + "=kill":
 		_ = unix.Kill(os.Getpid(), unix.SIGKILL) // nobody can refuse it
-		select {}
+		hang()
 	case at + "=hang":
-		select {}
+		hang()
+	}
+}
+
+func hang() {
+	for {
+		_ = unix.Pause() // it returns after each signal
 	}
 }

@@ -95,6 +95,7 @@ func (s *state) check() error {
 // printAnswer answers upgrade.CheckFlag: it says what this build can take over, and,
 // of an envelope that it was given, whether it can.
 func (c *command) printAnswer() error {
+	failpoint("check")
 	a := upgrade.Answer{Versions: upgrade.Versions(), Version: config.Version, Revision: config.Revision}
 	if c.takeoverCheck > 0 {
 		f := os.NewFile(uintptr(c.takeoverCheck), "envelope")

@@ -28,6 +28,8 @@ var (
 	ancientShim = shimBuild("ancient", "", "-X "+upgradePkg+".newestByLinker=0")
 	// crashingShim kills itself when it has taken everything over, before it says so.
 	crashingShim = shimBuild("crashing", ",failpoints", "-X "+shimPkg+".failpointByLinker=taken=kill")
+	// hangingShim does not answer when it is asked what it can take over.
+	hangingShim = shimBuild("hanging", ",failpoints", "-X "+shimPkg+".failpointByLinker=check=hang")
 )
 
 func shimBuild(name, tags, flags string) func() (string, error) {

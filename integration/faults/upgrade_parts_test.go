@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/containerd/containerd/v2/pkg/cio"
+
 	"github.com/quoin-io/quoin/integration/harness"
 	"github.com/quoin-io/quoin/shim/control"
 )
@@ -79,6 +81,9 @@ func (s *sequence) flows(t testing.TB, what string) {
 		return fmt.Sprintf("nothing after %d lines", from)
 	})
 }
+
+// streamTo has a container's output go to a sequence.
+func streamTo(s *sequence) cio.Creator { return cio.NewCreator(cio.WithStreams(nil, s, nil)) }
 
 // shimsSeen asks the shims of a daemon about themselves, as quoinctl shows them.
 func shimsSeen(t testing.TB, d *harness.Daemon) map[string]shimSeen {

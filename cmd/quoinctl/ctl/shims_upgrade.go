@@ -26,8 +26,8 @@ const upgradeSlack = time.Minute
 
 const shimsUpgradeDescription = `
 Has shims go on as another binary, in place: the process, its containers, their
-streams and everybody's connections stay. ID is that of the pod's sandbox or of any
-of its containers, or a beginning of it that no other shim has.
+streams and everybody's connections stay. ID is the one that "shims ls" shows or that
+of any of the shim's containers, or a beginning of it that no other shim has.
 
 The binary is the one at --to or, without it, the one that is now at the path of the
 binary that a shim runs: what an update of the package has put there. It is run once
@@ -123,7 +123,7 @@ func pickShims(all []shims.Shim, ids []string) ([]shims.Shim, error) {
 		serves := func(match func(string) bool) []shims.Shim {
 			var some []shims.Shim
 			for _, s := range all {
-				if slices.ContainsFunc(s.Bundles, func(b shims.Bundle) bool { return match(b.ID) }) {
+				if match(s.Identify().ID) || slices.ContainsFunc(s.Bundles, func(b shims.Bundle) bool { return match(b.ID) }) {
 					some = append(some, s)
 				}
 			}
