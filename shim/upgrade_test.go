@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
+	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
@@ -226,4 +227,72 @@ func TestExitDuringUpgrade(t *testing.T) {
 	if _, err := s.Delete(t.Context(), &task.DeleteRequest{ID: b.id}); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDeathSignal: a process that wants to die with its parent, as tini -p and
+// bubblewrap arrange it, has none that dies in an upgrade.
+func TestDeathSignal(t *testing.T) {
+	b := newBed(t, "setpriv", "--pdeathsig", "KILL", "sleep", "1000")
+	s := b.start()
+	pid := s.run(b)
+	eventually(t, "it has asked for the signal", func() bool {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		return err == nil && strings.TrimSpace(string(comm)) == "sleep"
+	})
+	for range 3 {
+		if err := s.upgrade(binary); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := s.State(t.Context(), &task.StateRequest{ID: b.id}); err != nil || r.Status != tasktypes.Status_RUNNING {
+		t.Errorf("%v, %v", r, err)
+	}
+	s.remove(b)
+}
+
+// TestUpgradesAtOnce: one after the other, or refused; never two.
+func TestUpgradesAtOnce(t *testing.T) {
+	b := newBed(t)
+	s := b.start()
+	pid := s.run(b)
+	results := make(chan error, 6)
+	for range cap(results) {
+		go func() { results <- s.upgrade(binary) }()
+	}
+	done := uint64(0)
+	for range cap(results) {
+		switch err := <-results; {
+		case err == nil:
+			done++
+		case !errdefs.IsFailedPrecondition(err):
+			t.Error(err)
+		}
+	}
+	if done == 0 {
+		t.Error("none was done")
+	}
+	info := s.info()
+	if n := info.Totals.Counters[control.Upgrades]; n > done || info.PID != s.pid || info.Containers[0].PID != pid {
+		t.Errorf("%d were done: %+v", done, info)
+	}
+	s.remove(b)
+}
+
+// TestUpgradeOfAnEmptyShim: one that waits for its first container.
+func TestUpgradeOfAnEmptyShim(t *testing.T) {
+	b := newBed(t)
+	s := b.start()
+	if err := s.upgrade(binary); err != nil {
+		t.Fatal(err)
+	}
+	s.run(b)
+	s.remove(b)
+	if err := s.upgrade(binary); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Shutdown(t.Context(), &task.ShutdownRequest{ID: b.id}); err != nil {
+		t.Error(err)
+	}
+	_ = s.client.Close() // it has all that it wanted
+	s.awaitEnd()
 }
