@@ -40,6 +40,10 @@ type deletion struct {
 	execs []*orphan
 }
 
+// learnLimit bounds the wait for execs that were killed, so that time is left to tell
+// how the container ended.
+const learnLimit = time.Second
+
 // orphan is an exec that had not ended when its shim did.
 type orphan struct {
 	birth   ledger.Birth
@@ -138,11 +142,7 @@ func (d *deletion) end(ctx context.Context) (ledger.Exit, error) {
 		pids, err := cg.Pids()
 		d.sure = err == nil && slices.Contains(pids, d.init.Identity().Pid)
 	}
-	if d.init != nil && d.sure {
-		if err := d.init.Kill(); err != nil {
-			log.G(ctx).WithError(err).Warn("end the container's first process")
-		}
-	}
+	d.kill(ctx)
 	if err := killCgroup(ctx, cg); err != nil {
 		log.G(ctx).WithError(err).Warn("end the container's processes")
 	}
@@ -153,10 +153,29 @@ func (d *deletion) end(ctx context.Context) (ledger.Exit, error) {
 	if err := d.gone(ctx, cg); err != nil {
 		return ledger.Exit{}, err
 	}
+	learning, cancel := context.WithTimeout(ctx, learnLimit)
+	defer cancel()
 	for _, e := range d.execs {
-		e.learn(ctx, d.bundle.Path())
+		e.learn(learning, d.bundle.Path())
 	}
 	return d.exit(ctx), nil
+}
+
+// kill ends the processes that are known beyond doubt.
+func (d *deletion) kill(ctx context.Context) {
+	if d.init != nil && d.sure {
+		if err := d.init.Kill(); err != nil {
+			log.G(ctx).WithError(err).Warn("end the container's first process")
+		}
+	}
+	for _, e := range d.execs {
+		if e.witness == nil {
+			continue
+		}
+		if err := e.witness.Kill(); err != nil {
+			log.G(ctx).WithError(err).Warn("end an exec of the container")
+		}
+	}
 }
 
 // cgroup is what the container has of its own; nil when there is none.
