@@ -34,7 +34,9 @@ func (c *command) guard(ctx context.Context, envelope, talkFD int, signals <-cha
 	_ = theirs.Close() // so that the end of the shim ends the talk
 	why, err := await(t.PID, talk)
 	if err != nil || why == "" {
-		return err
+		// Before the end of the talk, which tells the shim that they are closed: a
+		// reading end of a client's pipe would look like a client that is there.
+		return errors.Join(err, t.inherited.Close())
 	}
 	t.cause = fmt.Errorf("the new binary failed after it was executed (%s); the old one goes on as process %d: %w", why, os.Getpid(), errdefs.ErrAborted)
 	return c.takeOver(ctx, t, signals)

@@ -72,6 +72,16 @@ func (h *handle) attach(io *stdio.IO) error {
 	return nil
 }
 
+// announced tells whether the exit is recorded.
+func (h *handle) announced() bool {
+	select {
+	case <-h.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (h *handle) claim(p *reaper.Process) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

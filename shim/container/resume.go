@@ -179,7 +179,7 @@ func (c *Container) goOn() error {
 			continue
 		}
 		errs = append(errs, io.Go())
-		if io.Finishing() {
+		if io.Finishing() || h.announced() { // whether the earlier image came to call it or not
 			finish{h}.perform(c)
 		}
 	}
