@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
+	"golang.org/x/sys/unix"
 
 	"github.com/quoin-io/quoin/integration/harness"
 )
@@ -320,7 +322,7 @@ func (v *victim) beginDelete(t *testing.T) {
 func (v *victim) checkExit(t *testing.T, p killPoint) {
 	t.Helper()
 	ok := []uint32{p.status}
-	if p.mayBeUnknown && !v.watched() {
+	if p.mayBeUnknown && !(v.watched() && kernelKeepsExits(t)) {
 		ok = append(ok, statusUnknown)
 	}
 	v.told.awaitExit(t, "")
@@ -347,6 +349,26 @@ func (v *victim) checkExit(t *testing.T, p killPoint) {
 
 // watched says whether the daemon holds on to the containers' processes itself.
 func (v *victim) watched() bool { return v.d.Kind == harness.KindQuoind && !harness.Reference() }
+
+// kernelKeepsExits says whether the kernel tells how a process ended to whoever held a
+// pidfd of it, which Linux does from 6.15 on.
+func kernelKeepsExits(t *testing.T) bool {
+	t.Helper()
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.PidfdOpen(cmd.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	return unix.IoctlPidfdInfo(fd, &info) == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0
+}
 
 // known says what the daemon still has of the task.
 func (v *victim) known(t *testing.T) string {
