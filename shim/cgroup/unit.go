@@ -57,6 +57,6 @@ func checkUnitIn(root string, pid int, cgroupsPath string) error {
 		return nil
 	}
 	return fmt.Errorf("process %d was left in the cgroup %s and is not in the unit %s, which was asked for: such a unit may have been left by another; "+
-		"look at it (systemctl status %[3]s), remove it (systemctl reset-failed %[3]s) and use a newer runtime (runc from 1.1.7 on removes it itself): %[4]w",
+		"look at it (systemctl status %[3]s), remove it (systemctl reset-failed %[3]s) and use a newer runtime (runc from 1.1.6 on): %[4]w",
 		pid, found, unit, errdefs.ErrFailedPrecondition)
 }

@@ -54,7 +54,7 @@ func TestLeftoverScope(t *testing.T) {
 }
 
 // TestCarelessRuntime: an OCI runtime that says it has made the container, and
-// has left its process in the daemon's cgroup, has failed. runc did so up to
+// has left its process in the daemon's cgroup, has failed. runc did so before
 // 1.1.6 where a unit of the name was there already.
 func TestCarelessRuntime(t *testing.T) {
 	logOnFailure(t)
