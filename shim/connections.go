@@ -179,14 +179,13 @@ var past = time.Unix(1, 0)
 func (c *connections) hold() {
 	c.mu.Lock()
 	c.held = make(chan struct{})
-	open := slices.Clone(c.open)
 	c.mu.Unlock()
 	if l, ok := c.listener.(*net.UnixListener); ok {
 		_ = l.SetDeadline(past) // fails when it is closed, and then nobody comes
 	}
 	c.accepting.Lock() // one that was accepted is among the open ones by then
-	c.accepting.Unlock()
-	for _, conn := range open {
+	defer c.accepting.Unlock()
+	for _, conn := range c.all() {
 		conn.Hold()
 	}
 }
