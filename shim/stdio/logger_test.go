@@ -50,19 +50,8 @@ func playLogger(name string, args []string) int {
 		<-sig
 		fmt.Fprintln(out, "terminated")
 		return 0
-	case "logger-stream": // both streams as they come
-		errs, err := os.Create(args[0] + ".err")
-		if err != nil {
-			return 1
-		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			io.Copy(errs, stderr)
-		}()
-		io.Copy(out, stdout)
-		<-done
-		return 0
+	case "logger-stream":
+		return playStream(args[0], out, stdout, stderr)
 	case "logger-dies":
 		io.CopyN(out, stdout, 10)
 		return 4
@@ -83,6 +72,22 @@ func playLogger(name string, args []string) int {
 		time.Sleep(300 * time.Millisecond)
 	}
 	fmt.Fprintf(out, "%sstderr: %s", text, errText)
+	return 0
+}
+
+// playStream writes both streams as they come.
+func playStream(path string, out, stdout, stderr *os.File) int {
+	errs, err := os.Create(path + ".err")
+	if err != nil {
+		return 1
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(errs, stderr)
+	}()
+	io.Copy(out, stdout)
+	<-done
 	return 0
 }
 
