@@ -137,26 +137,3 @@ func TestContradictoryStates(t *testing.T) {
 		}
 	}
 }
-
-// FuzzState: whatever an envelope holds, it is refused with a class or can be taken
-// apart.
-func FuzzState(f *testing.F) {
-	for _, version := range upgrade.Versions() {
-		body, err := json.Marshal(fullState(f).of(version))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(body)
-	}
-	f.Add([]byte(`{"containers":[{}],"connections":[{}]}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		var s state
-		err := (upgrade.Envelope{Version: upgrade.V2, Body: body}).Decode(&s)
-		if err == nil {
-			err = s.check()
-		}
-		if err != nil && !errdefs.IsInvalidArgument(err) {
-			t.Errorf("%v has no class", err)
-		}
-	})
-}

@@ -3,6 +3,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -535,4 +536,32 @@ func TestInherit(t *testing.T) {
 			t.Errorf("%v: %v", fds, err)
 		}
 	}
+}
+
+// FuzzConnState: whatever is said of a connection, it is refused or can be gone on with,
+// and then nothing of it is lost.
+func FuzzConnState(f *testing.F) {
+	whole := requestFrame(1, testService, "Wait", "w")
+	f.Add([]byte{}, []byte{})
+	f.Add(whole, whole[:7])
+	f.Add(whole, whole[:frameHeader+3])
+	f.Add(whole[:5], []byte{})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 1, 0}, []byte{})
+	f.Fuzz(func(t *testing.T, frame, rest []byte) {
+		c, err := Resume(nil, ConnState{Frames: [][]byte{frame}, Rest: rest}, nil)
+		if err != nil {
+			if !errdefs.IsInvalidArgument(err) {
+				t.Fatalf("%v has no class", err)
+			}
+			return
+		}
+		var kept []byte
+		for _, f := range c.queue {
+			kept = append(kept, f.bytes...)
+		}
+		kept = append(kept, c.rest...)
+		if h := parseHeader(frame); h.length <= maxFrame && !bytes.Equal(kept, append(bytes.Clone(frame), rest...)) {
+			t.Fatalf("%x and %x became %x", frame, rest, kept)
+		}
+	})
 }
