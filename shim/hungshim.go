@@ -20,7 +20,7 @@ const (
 	// kernel closes a killed process's files before it ends its children.
 	dying = 300 * time.Millisecond
 	// handover bounds the orderly end of a container by a shim that lives.
-	handover = 1500 * time.Millisecond
+	handover = 2500 * time.Millisecond
 )
 
 // endShim waits for the end of the shim: only then no OCI runtime of its runs any

@@ -32,6 +32,7 @@ type run struct {
 const (
 	inside = "integration/vm/inside"
 	ctr    = "integration/ctr"
+	faults = "integration/faults"
 )
 
 // everywhere are the tests of the package inside that every bed runs. Those that
@@ -53,6 +54,8 @@ var beds = map[string]bed{
 				skip:  "^(TestCheckpoint|TestMetrics)$",
 				limit: 10 * time.Minute,
 			},
+			// On a kernel that does not keep the exits of what it has reaped.
+			{pkg: faults, only: "^(TestKillPoints)$", limit: 15 * time.Minute},
 		},
 	},
 	"hybrid": {
