@@ -73,7 +73,7 @@ func TestHasAllOfCtr(t *testing.T) {
 	}
 	want := collect(app.New())
 	want[" doctor"] = 1
-	want[" shims"], want[" shims list"] = 0, 5
+	want[" shims"], want[" shims list"], want[" shims upgrade"] = 0, 5, 7
 	if diff := cmp.Diff(want, collect(App())); diff != "" {
 		t.Errorf("commands and their numbers of flags (-ctr +quoinctl):\n%s", diff)
 	}
