@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/bootstrap"
 	"github.com/quoin-io/quoin/shim/bundle"
 )
@@ -23,10 +24,6 @@ import (
 // runtimeRoot is where OCI runtimes keep their state, unless a task's options
 // say otherwise: the runc shim's, so that either can clean up after the other.
 const runtimeRoot = "/run/containerd/runc"
-
-// deleteLimit bounds a delete: containerd ends it after 5 seconds, and then tells
-// status 255 and a time that it makes up.
-const deleteLimit = 4500 * time.Millisecond
 
 // plainChildren runs commands in a process that is no subreaper.
 type plainChildren struct{}
@@ -43,7 +40,9 @@ func (c *command) delete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, deleteLimit)
+	// The daemon ends it a little later, and then tells status 255 and a time that it
+	// makes up.
+	ctx, cancel := context.WithTimeout(ctx, config.CleanupLimit(os.Getenv(config.CleanupEnv)))
 	defer cancel()
 	d := c.newDeletion(ctx, b)
 	defer d.close()

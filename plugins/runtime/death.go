@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/core/events"
 	"github.com/containerd/containerd/v2/core/events/exchange"
 	"github.com/containerd/containerd/v2/core/runtime"
+	"github.com/containerd/containerd/v2/pkg/timeout"
 	"github.com/containerd/containerd/v2/plugins"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/plugin"
@@ -20,12 +22,16 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/plugins/runtime/deaths"
 	"github.com/quoin-io/quoin/shim/ledger"
 )
 
 // taskDir is the directory of bundles below the daemon's state directory.
 const taskDir = "io.containerd.runtime.v2.task"
+
+// cleanupTimeout is containerd's name for how long it waits for a shim's delete.
+const cleanupTimeout = "io.containerd.timeout.shim.cleanup"
 
 // obituary is what the daemon knows of deaths, beside its shims.
 type obituary struct {
@@ -40,6 +46,10 @@ func newObituary(ctx context.Context, state string) (*obituary, error) {
 		return nil, err
 	}
 	go w.Run(ctx)
+	// containerd runs the shims' deletes in its own environment.
+	if err := os.Setenv(config.CleanupEnv, timeout.Get(cleanupTimeout).String()); err != nil {
+		return nil, fmt.Errorf("tell the shims how long their end may take: %w", err)
+	}
 	return &obituary{Witnesses: w, told: deaths.NewTold(), tasks: filepath.Join(state, taskDir)}, nil
 }
 

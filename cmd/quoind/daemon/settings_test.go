@@ -67,6 +67,7 @@ func TestConfigDefault(t *testing.T) {
 		{config.RuntimeType, append(cri[:2:2], "containerd", "runtimes", "quoin", "runtime_type")},
 		{[]any{"/opt/cni/bin", "/usr/lib/cni"}, append(cri[:2:2], "cni", "bin_dirs")},
 		{"2s", []string{"timeouts", "io.containerd.timeout.task.state"}},
+		{"20s", []string{"timeouts", "io.containerd.timeout.shim.cleanup"}},
 	} {
 		if value := at(got, want.keys...); !reflect.DeepEqual(value, want.value) {
 			t.Errorf("%q = %v, want %v", want.keys, value, want.value)
