@@ -208,6 +208,20 @@ func TestUpgradeInEveryState(t *testing.T) {
 	})
 }
 
+// TestUpgradeOnCgroupV2: the same where the cgroups are version 2's.
+func TestUpgradeOnCgroupV2(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t, harness.Spec{Kind: harness.KindQuoind, Name: "states-v2", Bed: harness.CgroupV2})
+	p := newPod(t, d)
+	for _, to := range []string{built(t, nextShim), built(t, olderShim)} {
+		mustUpgrade(t, d, to, "--all")
+	}
+	if r := upgradeShims(t, d, built(t, crashingShim), "--all"); r.Code != 1 {
+		t.Errorf("%+v", r)
+	}
+	p.survives(t)
+}
+
 // TestUpgradeThatCrashes: the new binary kills itself when it has taken all over. The
 // old one goes on in a process of its own, and can be upgraded again; all that the
 // containers are asked for later works, and each exit is told with its true status
