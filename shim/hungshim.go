@@ -46,7 +46,7 @@ func (d *deletion) endShim(ctx context.Context) {
 		return
 	}
 	log.G(ctx).WithError(err).Warnf("the shim %d lives and does not end its container: it is killed", d.birth.Shim.Pid)
-	if err := w.Kill(); err == nil {
+	if err = w.Kill(); err == nil {
 		err = w.Wait(ctx)
 	}
 	if err != nil {

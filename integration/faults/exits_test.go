@@ -195,9 +195,8 @@ func (s *exitStorm) run(i int) error {
 // exiting is one container.
 type exiting struct {
 	*exitStorm
-	id        string
-	code      int
-	container containerd.Container
+	id   string
+	code int
 	// started says that a start was asked for: from then on its exit may not be lost.
 	started bool
 	// checked says that the exit was seen and is right, or wrong.
