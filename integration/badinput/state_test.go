@@ -70,7 +70,7 @@ func TestFailedExec(t *testing.T) {
 		{args: []string{"no-such-command"}, words: []string{"no-such-command", "executable file not found in $PATH"}},
 		{args: []string{"/no/such"}, words: []string{"no such file or directory"}},
 		{args: []string{"/plain"}, words: []string{"permission denied"}},
-		{args: []string{"true"}, change: func(p *specs.Process) { p.Cwd = "relative" }, words: []string{"Cwd"}},
+		{args: []string{"true"}, change: func(p *specs.Process) { p.Cwd = "relative" }, words: []string{"cwd"}},
 		{args: []string{"true"}, change: func(p *specs.Process) { p.User.UID = 1<<32 - 1 }, words: []string{"4294967295"}},
 	} {
 		p := process(t, r, tc.args...)
