@@ -7,12 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -263,84 +261,6 @@ func (c *Conn) Thaw() {
 	c.notify()
 }
 
-// ConnState is a frozen connection.
-type ConnState struct {
-	FD int `json:"fd"`
-	// Frames of the client that the server has to be given, in this order.
-	Frames [][]byte `json:"frames,omitempty"`
-	// Rest is the beginning of a frame that is still coming.
-	Rest []byte `json:"rest,omitempty"`
-	// Due are the streams of requests that are not among Frames, since the change of
-	// hands is what they asked for: whoever goes on answers them.
-	Due []uint32 `json:"due,omitempty"`
-}
-
-// State of a frozen connection; false if it is closed. Requests of the method due
-// that the server has are told apart.
-func (c *Conn) State(due string) (ConnState, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	raw, ok := c.Conn.(syscall.Conn)
-	if !ok || c.dead {
-		return ConnState{}, false
-	}
-	fd, err := Number(raw)
-	if err != nil {
-		return ConnState{}, false
-	}
-	s := ConnState{FD: fd, Rest: slices.Clone(c.rest)}
-	// Ascending, for a server takes no number that is lower than an earlier one.
-	for _, stream := range slices.Sorted(maps.Keys(c.pending)) {
-		if f := c.pending[stream]; f.method == due {
-			s.Due = append(s.Due, stream)
-		} else {
-			s.Frames = append(s.Frames, f.bytes)
-		}
-	}
-	for _, f := range c.queue {
-		s.Frames = append(s.Frames, f.bytes)
-	}
-	return s, true
-}
-
-// Resume goes on with a connection as s has it. It is errdefs.ErrInvalidArgument
-// when what was read is not what a client sends.
-func Resume(conn net.Conn, s ConnState, closed func()) (*Conn, error) {
-	c := NewConn(conn, closed)
-	c.due = s.Due
-	for _, b := range s.Frames {
-		if len(b) < frameHeader || parseHeader(b).length <= maxFrame && len(b) != frameHeader+int(parseHeader(b).length) {
-			return nil, fmt.Errorf("a frame of %d bytes is not whole: %w", len(b), errdefs.ErrInvalidArgument)
-		}
-		if h := parseHeader(b); h.length > maxFrame {
-			c.queue = append(c.queue, &frame{header: h, bytes: b[:frameHeader]})
-			continue
-		}
-		c.queue = append(c.queue, newFrame(parseHeader(b), b))
-	}
-	for rest := s.Rest; len(rest) > 0; {
-		n := min(cmp.Or(c.want, frameHeader)-len(c.rest), len(rest))
-		c.rest = append(c.rest, rest[:n]...)
-		rest = rest[n:]
-		if len(c.rest) == cmp.Or(c.want, frameHeader) {
-			c.advance()
-		}
-	}
-	return c, nil
-}
-
-// Answer answers the requests that are due, with an encoded ttrpc.Response. It comes
-// before the server gets the connection.
-func (c *Conn) Answer(response []byte) error {
-	for _, stream := range c.due {
-		if _, err := c.Conn.Write(encodeResponse(stream, response)); err != nil {
-			return err
-		}
-	}
-	c.due = nil
-	return nil
-}
-
 // notify wakes those who wait; c.mu is held.
 func (c *Conn) notify() {
 	if c.changed != nil {
@@ -362,38 +282,5 @@ func (c *Conn) wait(ctx context.Context) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	}
-}
-
-// outgoing follows the frames of a server.
-type outgoing struct {
-	begun []byte // of a header
-	last  header
-	left  uint32 // bytes of the message to come
-}
-
-// between says that no frame has begun without having ended.
-func (o *outgoing) between() bool { return len(o.begun) == 0 && o.left == 0 }
-
-// wrote takes what was written, and calls whole for each frame that this ends.
-func (o *outgoing) wrote(p []byte, whole func(header)) {
-	for len(p) > 0 {
-		if o.left > 0 {
-			n := min(int(o.left), len(p))
-			o.left -= uint32(n)
-			p = p[n:]
-		} else {
-			n := min(frameHeader-len(o.begun), len(p))
-			o.begun = append(o.begun, p[:n]...)
-			p = p[n:]
-			if len(o.begun) < frameHeader {
-				return
-			}
-			o.last = parseHeader(o.begun)
-			o.begun, o.left = o.begun[:0], o.last.length
-		}
-		if o.left == 0 {
-			whole(o.last)
-		}
 	}
 }

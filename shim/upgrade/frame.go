@@ -102,3 +102,36 @@ func encodeResponse(stream uint32, message []byte) []byte {
 	b[8] = typeResponse
 	return append(b, message...)
 }
+
+// outgoing follows the frames of a server.
+type outgoing struct {
+	begun []byte // of a header
+	last  header
+	left  uint32 // bytes of the message to come
+}
+
+// between says that no frame has begun without having ended.
+func (o *outgoing) between() bool { return len(o.begun) == 0 && o.left == 0 }
+
+// wrote takes what was written, and calls whole for each frame that this ends.
+func (o *outgoing) wrote(p []byte, whole func(header)) {
+	for len(p) > 0 {
+		if o.left > 0 {
+			n := min(int(o.left), len(p))
+			o.left -= uint32(n)
+			p = p[n:]
+		} else {
+			n := min(frameHeader-len(o.begun), len(p))
+			o.begun = append(o.begun, p[:n]...)
+			p = p[n:]
+			if len(o.begun) < frameHeader {
+				return
+			}
+			o.last = parseHeader(o.begun)
+			o.begun, o.left = o.begun[:0], o.last.length
+		}
+		if o.left == 0 {
+			whole(o.last)
+		}
+	}
+}
