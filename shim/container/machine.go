@@ -221,6 +221,10 @@ func (ev started) apply(m *machine) []effect {
 	if ev.err == nil {
 		p.phase, p.pid = phaseRunning, ev.pid
 		effects := []effect{publishStart{exec: p.id, pid: p.pid}, answer{to, outcome{pid: p.pid}}}
+		if p != m.init && p.seen == nil && m.init.ending && m.killOnExit {
+			// It may have come into the container after all that was there had been killed.
+			effects = append(effects, killAll{})
+		}
 		return append(effects, m.exitSeen(p)...)
 	}
 	effects := []effect{answer{to, outcome{err: ev.err}}}
