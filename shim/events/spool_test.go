@@ -172,7 +172,7 @@ func TestFlood(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	const events, inits = 120_000, 100
+	const events, inits = 60_000, 100
 	for i := range events {
 		switch {
 		case i%(events/inits) == 0:
