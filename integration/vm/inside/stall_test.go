@@ -20,7 +20,7 @@ import (
 
 // stallBound is how long a call may take that waits for a systemd that does not
 // answer: some twenty seconds, on a machine that is slow.
-const stallBound = 60 * time.Second
+const stallBound = 90 * time.Second
 
 // busDropIn puts a proxy before quoind's bus, and so before its shims'.
 const busDropIn = "/etc/systemd/system/quoind.service.d/bus.conf"
