@@ -22,9 +22,24 @@ type Told struct {
 
 type task struct{ namespace, id string }
 
-// telling is what was told of a task. One that the daemon does not have, or not any
-// more, is remembered until its deletion is told.
-type telling struct{ exit, deletion, live bool }
+// telling is what was told of a task: the pids of the inits whose exit and whose
+// deletion were told, 0 for none. Another task of the same id may have begun before all
+// was told of the one before it, and its init has another pid. A task that the daemon
+// does not have, or not any more, is remembered until its deletion is told.
+type telling struct {
+	exit, deletion uint32
+	live           bool
+}
+
+// repeated says whether something was told of this pid, and notes that it is. A daemon
+// that does not know the pid means the last one.
+func repeated(told *uint32, pid uint32) bool {
+	again := *told != 0 && (pid == *told || pid == 0)
+	if pid != 0 {
+		*told = pid
+	}
+	return again
+}
 
 // NewTold remembers nothing yet: what an earlier daemon told, it told others.
 func NewTold() *Told { return &Told{tasks: map[task]*telling{}} }
@@ -67,19 +82,18 @@ func (o *Told) Note(e *events.Envelope) (again bool) {
 	switch event := event.(type) {
 	case *eventtypes.TaskCreate: // another life
 		t := o.task(e.Namespace, event.ContainerID)
-		t.exit, t.deletion = false, false
+		t.exit, t.deletion = 0, 0
 	case *eventtypes.TaskExit:
 		if event.ID != event.ContainerID {
 			return false
 		}
-		t := o.task(e.Namespace, event.ContainerID)
-		again, t.exit = t.exit, true
+		again = repeated(&o.task(e.Namespace, event.ContainerID).exit, event.Pid)
 	case *eventtypes.TaskDelete:
 		if event.ID != "" && event.ID != event.ContainerID {
 			return false // of an exec
 		}
 		t := o.task(e.Namespace, event.ContainerID)
-		again, t.deletion = t.deletion, true
+		again = repeated(&t.deletion, event.Pid)
 		if !t.live {
 			delete(o.tasks, task{e.Namespace, event.ContainerID})
 		}

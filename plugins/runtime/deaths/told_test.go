@@ -23,16 +23,18 @@ func envelope(t *testing.T, topic string, event any) *events.Envelope {
 	return &events.Envelope{Timestamp: time.Now(), Namespace: "ns", Topic: topic, Event: encoded}
 }
 
+const firstPid, secondPid = 7, 8
+
 func creation(t *testing.T) *events.Envelope {
 	return envelope(t, runtime.TaskCreateEventTopic, &eventtypes.TaskCreate{ContainerID: "c"})
 }
 
 func exit(t *testing.T, id string) *events.Envelope {
-	return envelope(t, runtime.TaskExitEventTopic, &eventtypes.TaskExit{ContainerID: "c", ID: id})
+	return envelope(t, runtime.TaskExitEventTopic, &eventtypes.TaskExit{ContainerID: "c", ID: id, Pid: firstPid})
 }
 
 func deletion(t *testing.T, exec string) *events.Envelope {
-	return envelope(t, runtime.TaskDeleteEventTopic, &eventtypes.TaskDelete{ContainerID: "c", ID: exec})
+	return envelope(t, runtime.TaskDeleteEventTopic, &eventtypes.TaskDelete{ContainerID: "c", ID: exec, Pid: firstPid})
 }
 
 // TestNote: each exit and deletion of a task's life is told once, those of execs are
@@ -71,6 +73,29 @@ func TestNote(t *testing.T) {
 	}
 }
 
+// TestNoteOfTwoLives: what is told late of the task before does not hide what is told
+// of this one.
+func TestNoteOfTwoLives(t *testing.T) {
+	o := NewTold()
+	o.Live("ns", "c")
+	own := func(pid uint32) bool {
+		return o.Note(envelope(t, runtime.TaskExitEventTopic, &eventtypes.TaskExit{ContainerID: "c", ID: "c", Pid: pid}))
+	}
+	o.Note(creation(t))
+	if own(0) {
+		t.Error("an exit of a pid that nobody knows, and of which nothing was told, is held back")
+	}
+	if own(firstPid) || !own(firstPid) {
+		t.Error("the exit of the task before is not told once")
+	}
+	if own(secondPid) || !own(secondPid) {
+		t.Error("the exit of this one is not told once")
+	}
+	if !own(0) {
+		t.Error("an exit is told again by a daemon that knows no pid")
+	}
+}
+
 // TestPass passes on what was not told, and says when all was.
 func TestPass(t *testing.T) {
 	o, from, to := NewTold(), exchange.NewExchange(), exchange.NewExchange()
@@ -80,10 +105,10 @@ func TestPass(t *testing.T) {
 	o.Pass(ctx, from, to, func(namespace, id string) { gone <- namespace + " " + id })
 	o.Live("ns", "c")
 	o.Note(exit(t, "c")) // by its shim
-	if err := from.Publish(ctx, runtime.TaskExitEventTopic, &eventtypes.TaskExit{ContainerID: "c", ID: "c"}); err != nil {
+	if err := from.Publish(ctx, runtime.TaskExitEventTopic, &eventtypes.TaskExit{ContainerID: "c", ID: "c", Pid: firstPid}); err != nil {
 		t.Fatal(err)
 	}
-	if err := from.Publish(ctx, runtime.TaskDeleteEventTopic, &eventtypes.TaskDelete{ContainerID: "c"}); err != nil {
+	if err := from.Publish(ctx, runtime.TaskDeleteEventTopic, &eventtypes.TaskDelete{ContainerID: "c", Pid: firstPid}); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-gone; got != "ns c" || o.Len() != 0 {
