@@ -122,7 +122,8 @@ func (p *oomParent) claim(w *oomWatch, onKill func(id string)) bool {
 // systemd has removed the cgroup already, the kills that the one above counted
 // decide. A kill in another cgroup there that is gone as well can be taken for
 // one in this: where a pod has a cgroup of its own, only one of the same pod. A
-// cgroup that had told of a kill before is not asked about.
+// cgroup that had told of a kill before is not asked about. On cgroup v1, which
+// counts nowhere else, the notices decide (oomNotices).
 func (w *OOMWatcher) Ended(id string) bool {
 	w.mu.Lock()
 	watch := w.watches[id]
@@ -131,8 +132,11 @@ func (w *OOMWatcher) Ended(id string) bool {
 		return false
 	}
 	killed, state := watch.look(w.onKill)
-	if killed || state != oomGone || watch.parent == nil {
+	switch {
+	case killed || state != oomGone:
 		return killed
+	case watch.parent == nil:
+		return watch.ranOut(w.onKill)
 	}
 	return watch.parent.claim(watch, w.onKill)
 }

@@ -134,6 +134,42 @@ func TestOOMNotToldAtRemoval(t *testing.T) {
 	}
 }
 
+// TestOOMEndedLegacy: the cgroup is gone before anybody read its counter, as
+// systemd removes it, and whether or not the watcher's goroutine was in time.
+func TestOOMEndedLegacy(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end  func(*testing.T, *process)
+		want int32
+	}{
+		"memory":   {func(t *testing.T, p *process) { p.tell(t, "eat") }, 1},
+		"somebody": {func(t *testing.T, p *process) { must(t, p.Process.Kill()) }, 0},
+	} {
+		for _, late := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s-%t", name, late), func(t *testing.T) {
+				var told atomic.Int32
+				w, err := NewOOMWatcher(func(string) { told.Add(1) })
+				must(t, err)
+				defer w.Close()
+				c, p := limited(t)
+				must(t, w.Add("c1", c))
+				if late {
+					w.mu.Lock() // which the goroutine needs to look
+				}
+				tc.end(t, p)
+				_ = p.Wait()
+				removeAll(t, testName(t))
+				if late {
+					w.mu.Unlock()
+				}
+				w.Ended("c1")
+				if w.Ended("c1") || told.Load() != tc.want {
+					t.Errorf("told %d times, want %d", told.Load(), tc.want)
+				}
+			})
+		}
+	}
+}
+
 // cgroup2 has no memory controller here, so the huge page controller, whose
 // events file the kernel changes and announces in the same way, stands in.
 func TestOOMUnified(t *testing.T) {

@@ -3,6 +3,7 @@
 package cgroup
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -141,6 +142,7 @@ func (e *eventsFile) kills() (uint64, oomState) {
 type oomControl struct {
 	eventfd int
 	dir     string
+	notices oomNotices
 }
 
 func openOOMControl(dir string) (oomSource, error) {
@@ -176,7 +178,9 @@ func (o *oomControl) close()         { _ = unix.Close(o.eventfd) }
 
 func (o *oomControl) kills() (uint64, oomState) {
 	var count [8]byte
-	_, _ = retryInt(func() (int, error) { return unix.Read(o.eventfd, count[:]) })
+	if n, _ := retryInt(func() (int, error) { return unix.Read(o.eventfd, count[:]) }); n == len(count) {
+		o.notices.signals += binary.NativeEndian.Uint64(count[:])
+	}
 	f := openFiles(o.dir, make([]byte, 256))
 	defer f.close()
 	data := f.read("memory.oom_control")
@@ -186,6 +190,7 @@ func (o *oomControl) kills() (uint64, oomState) {
 	if valueOf(data, "oom_kill_disable") == 1 {
 		return valueOf(data, "oom_kill"), oomSettled
 	}
+	o.notices.there()
 	return valueOf(data, "oom_kill"), oomEarly
 }
 
