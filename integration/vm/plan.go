@@ -44,7 +44,7 @@ const everywhere = "TestDecision|TestPlacement.*|TestPod|TestMixedShapes|TestLea
 var beds = map[string]bed{
 	"v2": {
 		runs: []run{
-			{pkg: inside, limit: 20 * time.Minute},
+			{pkg: inside, limit: 25 * time.Minute},
 			{
 				pkg: ctr,
 				// Those whose way goes through cgroups.

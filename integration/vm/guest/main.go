@@ -2,14 +2,16 @@
 
 // Command guest is what the virtual machine runs: as a unit of systemd, or for
 // the shell that is process 1 where there is no systemd. It does the runs of the
-// plan and reports them through the virtio port. It decides nothing about the
-// tests; whoever started it powers the machine off.
+// plan, reports them through the virtio port, and powers the machine off; when it
+// fails, whoever started it does. It decides nothing about the tests.
 package main
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/quoin-io/quoin/integration/vm/wire"
 )
@@ -55,5 +57,13 @@ func work() error {
 		r.send(wire.Frame{Kind: wire.End, Index: i, Code: code, Text: why})
 	}
 	r.send(wire.Frame{Kind: wire.Done})
-	return r.err
+	if r.err != nil {
+		return fmt.Errorf("report to the host: %w", r.err)
+	}
+	// At once: nothing of the machine is kept, and an orderly end waits for shims,
+	// which do not end on SIGTERM.
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+		return fmt.Errorf("power the machine off: %w", err)
+	}
+	return nil
 }

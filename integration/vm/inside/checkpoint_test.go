@@ -31,14 +31,18 @@ func (c *container) count(t *testing.T) int {
 	return n
 }
 
-func (c *container) awaitCount(t *testing.T, atLeast int) {
+// awaitCount waits until a container has counted so far and returns how far it
+// has.
+func (c *container) awaitCount(t *testing.T, atLeast int) int {
 	t.Helper()
+	n := 0
 	eventually(t, "it counts to "+strconv.Itoa(atLeast), func() string {
-		if n := c.count(t); n < atLeast {
+		if n = c.count(t); n < atLeast {
 			return strconv.Itoa(n)
 		}
 		return ""
 	})
+	return n
 }
 
 // TestCheckpoint: a checkpoint leaves the container running, or ends it where
@@ -55,7 +59,7 @@ func TestCheckpoint(t *testing.T) {
 			if _, err := c.task.Checkpoint(ctx, containerd.WithCheckpointName("vm.test/running-"+driver+":1")); err != nil {
 				t.Fatalf("checkpoint: %v", err)
 			}
-			at := c.count(t)
+			at := c.awaitCount(t, 5)
 			c.awaitCount(t, at+3)
 
 			image, err := c.task.Checkpoint(ctx, containerd.WithCheckpointName("vm.test/ended-"+driver+":1"),
@@ -77,7 +81,7 @@ func TestCheckpoint(t *testing.T) {
 			}
 			checkPlace(t, "the restored container", c.pid(), place.cgroup)
 			// One that began anew would count to 1 first.
-			if n := c.count(t); n < at {
+			if n := c.awaitCount(t, 1); n < at {
 				t.Errorf("the restored container counts from %d, the other one was at %d", n, at)
 			}
 			c.awaitCount(t, at+10)
@@ -101,7 +105,7 @@ func TestCheckpointCommand(t *testing.T) {
 	if images, err := os.ReadDir(dir); err != nil || len(images) == 0 {
 		t.Errorf("--image-path holds %v, %v", images, err)
 	}
-	at := c.count(t)
+	at := c.awaitCount(t, 2)
 	c.awaitCount(t, at+3)
 }
 
