@@ -35,8 +35,7 @@ const outage = 2 * time.Minute
 // subscribers then are told each exit once, in order, with the time it had.
 func TestDaemonStopped(t *testing.T) {
 	onBoth(t, "stopped", func(t *testing.T, d *harness.Daemon) {
-		o := newOutage(t, d)
-		o.listen(t, d)
+		o := newOutage(t, d, true)
 		begun := time.Now()
 		stopProcess(t, d.PID())
 		o.endAll(t)
@@ -53,14 +52,16 @@ func TestDaemonStopped(t *testing.T) {
 // knows each exit, and tells its subscribers none twice.
 func TestDaemonAway(t *testing.T) {
 	onBoth(t, "away", func(t *testing.T, d *harness.Daemon) {
-		o := newOutage(t, d)
+		o := newOutage(t, d, false)
 		begun := time.Now()
 		d.Kill(t)
 		o.endAll(t)
 		over := time.Now()
 		o.growsLittle(t)
 		d.Restart(t)
-		o.listen(t, d)
+		for _, r := range o.running {
+			o.events = append(o.events, listen(t, d, r.ID()))
+		}
 		o.times(t, begun, over)
 		for _, e := range o.events {
 			e.noneTwice(t)
@@ -80,29 +81,28 @@ type outageBed struct {
 	before  map[int]uint64 // private memory of the shims
 }
 
-func newOutage(t *testing.T, d *harness.Daemon) *outageBed {
+// newOutage makes them; with told, somebody is known to listen from their beginning.
+func newOutage(t *testing.T, d *harness.Daemon, told bool) *outageBed {
 	t.Helper()
 	o := &outageBed{d: d, pids: map[string]int{}, before: map[int]uint64{}}
 	for i := range outageCount {
 		id := fmt.Sprint("o", i)
+		if told {
+			o.events = append(o.events, listen(t, d, id))
+		}
 		r := d.Run(t, id, exitsOnTerm(30+i))
 		r.Stdout.Await(t, "ready")
 		o.running, o.pids[id] = append(o.running, r), int(r.Task.Pid())
 		if i%2 == 0 {
 			o.exec(t, r)
 		}
+		if told {
+			o.events[i].awaitStart(t, "")
+		}
 		shim := oneShim(t, d, id)
 		o.before[shim] = privateMemory(t, shim)
 	}
 	return o
-}
-
-// listen has somebody listen to what is told from now on.
-func (o *outageBed) listen(t *testing.T, d *harness.Daemon) {
-	t.Helper()
-	for _, r := range o.running {
-		o.events = append(o.events, listen(t, d, r.ID()))
-	}
 }
 
 func (o *outageBed) exec(t *testing.T, r *harness.Running) {
@@ -160,7 +160,7 @@ func (o *outageBed) told(t *testing.T) {
 		}
 		e.noneTwice(t)
 		var order []string
-		for _, x := range e.so() {
+		for _, x := range slices.DeleteFunc(e.so(), func(x telling) bool { return !x.exit }) {
 			order = append(order, fmt.Sprintf("%s %d", x.exec, x.status))
 		}
 		want := []string{fmt.Sprint(" ", 30+i)}
