@@ -97,14 +97,15 @@ func (s *stormed) compare(t *testing.T, exits map[string]telling) {
 	}
 }
 
-// runStorm starts that many execs at once, calls middle once a quarter of them has
-// ended, and returns what became of all.
+// runStorm starts that many execs at once, but for a fifth that comes after middle,
+// which it calls once a quarter of them has ended: however late middle has its effect,
+// some execs meet it. It returns what became of all.
 func runStorm(t *testing.T, r *harness.Running, count int, middle func()) []stormed {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(r.Context(t), 4*time.Minute)
 	defer cancel()
 	all := make([]stormed, count)
-	ended := make(chan struct{}, count)
+	ended, past := make(chan struct{}, count), make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range all {
 		s := &all[i]
@@ -115,6 +116,9 @@ func runStorm(t *testing.T, r *harness.Running, count int, middle func()) []stor
 			p.Args = []string{"sleep", "1000"}
 		}
 		wg.Go(func() {
+			if i >= count-count/5 {
+				<-past
+			}
 			s.run(ctx, r, p)
 			ended <- struct{}{}
 		})
@@ -123,6 +127,7 @@ func runStorm(t *testing.T, r *harness.Running, count int, middle func()) []stor
 		<-ended
 	}
 	middle()
+	close(past)
 	wg.Wait()
 	return all
 }
