@@ -213,8 +213,14 @@ func TestUnknownExit(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	r := reaperFor(t)
 	for script, want := range map[string]string{"exit 0": "", "exit 3": "exit status 3", "kill -KILL $$": "signal: killed"} {
+		// As in an image that goes on with the children of another: until they are
+		// adopted, nobody takes them for strangers.
+		if err := r.Park(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		pid, f := child(t, script)
 		wait, err := r.Adopt(pid, f)
+		r.Unpark()
 		if err != nil {
 			t.Fatal(err)
 		}
