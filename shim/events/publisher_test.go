@@ -390,7 +390,7 @@ func TestIdle(t *testing.T) {
 	d := newDaemon(t).start()
 	before := runtime.NumGoroutine()
 	p := publisher(t, d.path, func(s *settings) { s.linger = 10 * time.Millisecond })
-	if n := runtime.NumGoroutine(); n != before {
+	if n := runtime.NumGoroutine(); n > before { // those of other tests may just be ending
 		t.Errorf("a new publisher has %d goroutines", n-before)
 	}
 	for round := range 3 {

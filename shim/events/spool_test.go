@@ -238,8 +238,8 @@ func TestSpoolIsBounded(t *testing.T) {
 			exits++
 		}
 	}
-	// One start may be under way, where nobody can drop it.
-	if starts > 1 || exits != 20 || stats.Queued != starts+exits || stats.Dropped != uint64(55-starts-exits) {
+	// One event may be under way, where nobody can drop it.
+	if starts > 1 || exits < 20 || starts+exits > 21 || stats.Queued != starts+exits || stats.Dropped != uint64(55-starts-exits) {
 		t.Errorf("%d starts and %d exits are left, stats %+v", starts, exits, stats)
 	}
 }
