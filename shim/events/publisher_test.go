@@ -291,7 +291,8 @@ func TestDaemonHangs(t *testing.T) {
 	<-hung
 	<-time.After(200 * time.Millisecond) // the outage itself
 	p.Wake()
-	if s := p.Stats(); s != (Stats{Queued: 100}) || calls.Load() != 1 {
+	// A connection may have failed at first, in the short time that it is given here.
+	if s := p.Stats(); s.Queued != 100 || s.Delivered != 0 || calls.Load() != 1 {
 		t.Errorf("stats %+v, %d calls", s, calls.Load())
 	}
 	close(goOn)
