@@ -39,9 +39,9 @@ FUZZTIME ?= 5s
 BENCHFLAGS ?=
 # How long soak goes on.
 DURATION ?= 20m
-# The beds of test-vm: v2 (systemd, pure cgroup v2), hybrid (cgroup v1 beside
-# it), bare (no systemd).
-BED      ?= v2 hybrid bare
+# The beds of test-vm: v2 (systemd, pure cgroup v2), troubles (the same, when
+# something goes wrong), hybrid (cgroup v1 beside it), bare (no systemd).
+BED      ?= v2 troubles hybrid bare
 
 # What the test runner and the fuzzer's driver read.
 export GO PACKAGES INTEGRATION_PACKAGES RUN FUZZTIME BED
@@ -155,7 +155,7 @@ test-integration: setup ## only the integration suite
 	@$(MAKE) build stock $(TOOLS)/gotestsum
 	integration/suite.sh integration
 
-test-vm: ## tests in virtual machines, most with systemd (BED="v2 hybrid bare"; RUN as above)
+test-vm: ## tests in virtual machines, most with systemd (BED="v2 troubles hybrid bare"; RUN as above)
 	@integration/setup.sh vm
 	$(MAKE) build stock-containerd $(TOOLS)/gotestsum
 	integration/suite.sh vm

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 : "${GO:=go}" "${TOOLS_DIR:=$PWD/_cache/tools}" "${OUT_DIR:=$PWD/_out}" "${RUN:=}"
 : "${PACKAGES:=./cmd/... ./config/... ./plugins/... ./shim/...}" "${INTEGRATION_PACKAGES:=./integration/...}"
-: "${BED:=v2 hybrid bare}" "${VM_TAGS:=vm}"
+: "${BED:=v2 troubles hybrid bare}" "${VM_TAGS:=vm}"
 
 # An optional filter on test names; an array, so that it may be absent.
 filter=()

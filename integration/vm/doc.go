@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command vm runs integration tests in a virtual machine: a Debian whose
-// process 1 is systemd, on pure cgroup v2 with all controllers (bed "v2"), with
+// process 1 is systemd, on pure cgroup v2 with all controllers (beds "v2" and
+// "troubles", of what goes wrong there), with
 // the hierarchies of cgroup v1 beside it ("hybrid"), or without systemd
 // ("bare"). The processor is emulated, so nothing is asked of the host but
 // qemu and mmdebstrap; nothing of it is changed, and the machine has no network.

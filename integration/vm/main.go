@@ -36,7 +36,7 @@ type settings struct {
 
 func main() {
 	s := settings{goCommand: envOr("GO", "go"), out: os.Stdout}
-	flag.StringVar(&s.beds, "beds", "v2 hybrid bare", "the beds to run: "+bedNames())
+	flag.StringVar(&s.beds, "beds", "v2 troubles hybrid bare", "the beds to run: "+bedNames())
 	flag.StringVar(&s.filter, "run", "", "run only tests whose names match this pattern")
 	flag.StringVar(&s.tags, "tags", "vm", "build the tests with these tags")
 	flag.StringVar(&s.repository, "C", ".", "the repository's directory")

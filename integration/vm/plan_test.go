@@ -12,7 +12,7 @@ import (
 )
 
 func TestPlanFor(t *testing.T) {
-	if _, err := (settings{}).planFor("v3"); err == nil || !strings.Contains(err.Error(), "bare, hybrid, v2") {
+	if _, err := (settings{}).planFor("v3"); err == nil || !strings.Contains(err.Error(), "bare, hybrid, troubles, v2") {
 		t.Errorf("no such bed: %v", err)
 	}
 	for name := range beds {
