@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +63,10 @@ func rootImage(ctx context.Context, repository, cache string) (image, error) {
 	ctx, cancel := context.WithTimeout(ctx, imageDeadline)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, script, partial)
-	cmd.WaitDelay = time.Second
+	// All of it ends with us, and cleans up: mmdebstrap has mounts.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return image{}, fmt.Errorf("make the machine's root: %w\n%s", err, out)
 	}

@@ -3,12 +3,17 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // TestRootImage: made once for each content of the script; nothing is kept of a
@@ -69,5 +74,57 @@ func TestRootImage(t *testing.T) {
 		if _, err := rootImage(t.Context(), repository, cache); err == nil || !strings.Contains(err.Error(), "no space") {
 			t.Errorf("a script that fails: %v", err)
 		}
+	}
+}
+
+// TestRootImageInterrupted: what the script has started ends with it, and what it
+// cleans up is cleaned up.
+func TestRootImageInterrupted(t *testing.T) {
+	repository, cache := t.TempDir(), t.TempDir()
+	dir := filepath.Join(repository, "integration", "vm")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(cache, "held")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The child alone holds the FIFO's other end.
+	text := "#!/bin/bash\ntrap 'echo clean >" + cache + "/clean' EXIT\n(exec 1>" + fifo + "; echo up; exec sleep 1000)\n"
+	if err := os.WriteFile(filepath.Join(dir, "rootfs.sh"), []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	made := make(chan error, 1)
+	go func() {
+		_, err := rootImage(ctx, repository, cache)
+		made <- err
+	}()
+	held, err := os.Open(fifo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if _, err := held.Read(make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	select {
+	case err := <-made:
+		if err == nil {
+			t.Error("an interrupted script made a root")
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on")
+	}
+	if err := held.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := held.Read(make([]byte, 8)); !errors.Is(err, io.EOF) {
+		t.Errorf("the child lives: %d, %v", n, err)
+	}
+	if _, err := os.Stat(filepath.Join(cache, "clean")); err != nil {
+		t.Error(err)
 	}
 }
