@@ -147,7 +147,8 @@ func exists(path string) bool {
 // nothingLeft checks, and says, that no part of the container remains.
 func nothingLeft(p places, s *story) error {
 	say("And what is left of it, with quoind stopped:")
-	bundles, _ := filepath.Glob(filepath.Join(p.state(), "io.containerd.runtime.v2.task", "*", "*"))
+	// What is hidden is a note of the shims about an OCI runtime, kept for the next.
+	bundles, _ := filepath.Glob(filepath.Join(p.state(), "io.containerd.runtime.v2.task", "*", "[^.]*"))
 	sockets, _ := filepath.Glob(filepath.Join(p.state(), "s", "*"))
 	var cgroups, processes []string
 	for _, dir := range s.cgroups {
