@@ -43,10 +43,7 @@ const (
 // of a daemon, and nothing is left.
 func TestExits(t *testing.T) {
 	onBoth(t, "exits", func(t *testing.T, d *harness.Daemon) {
-		count := 1000
-		if d.Kind == harness.KindStock {
-			count = 300
-		}
+		const count = 1000
 		d.Busybox(t)
 		s := newExitStorm(t, d, count)
 		jobs := make(chan int)
