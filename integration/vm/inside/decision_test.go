@@ -20,9 +20,10 @@ func TestDecision(t *testing.T) {
 		mode   string
 		told   cri.CgroupDriver
 	}{
-		"v2":     {cgroup.Systemd, "unified", cri.CgroupDriver_SYSTEMD},
-		"hybrid": {cgroup.Systemd, "hybrid", cri.CgroupDriver_SYSTEMD},
-		"bare":   {cgroup.Cgroupfs, "unified", cri.CgroupDriver_CGROUPFS},
+		"v2":       {cgroup.Systemd, "unified", cri.CgroupDriver_SYSTEMD},
+		"troubles": {cgroup.Systemd, "unified", cri.CgroupDriver_SYSTEMD},
+		"hybrid":   {cgroup.Systemd, "hybrid", cri.CgroupDriver_SYSTEMD},
+		"bare":     {cgroup.Cgroupfs, "unified", cri.CgroupDriver_CGROUPFS},
 	}[bed]
 	plugins, err := client.IntrospectionService().Plugins(inNamespace(t), `type==io.quoin.node.v1,id==cgroupdriver`)
 	if err != nil || len(plugins.Plugins) != 1 {
