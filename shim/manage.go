@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -17,23 +16,12 @@ import (
 	"github.com/quoin-io/quoin/shim/control"
 )
 
-// upgrader replaces the shim's image; see control.Handler.
-type upgrader interface {
-	Upgrade(context.Context, control.UpgradeRequest) (control.UpgradeResponse, error)
-}
-
 // manager serves the control service. What it tells it gathers when it is asked:
 // a shim that nobody asks pays nothing for it.
 type manager struct {
 	server    *server
 	namespace string
 	id        string
-	started   time.Time // of the first image, after an upgrade
-	upgrader  upgrader  // nil when this shim cannot be upgraded in place
-}
-
-func (c *command) newManager(s *server) *manager {
-	return &manager{server: s, namespace: c.namespace, id: c.id, started: time.Now()}
 }
 
 // Info describes the shim.
@@ -49,7 +37,7 @@ func (m *manager) Info(context.Context) (control.Info, error) {
 		PID:          os.Getpid(),
 		Namespace:    m.namespace,
 		ID:           m.id,
-		Started:      m.started,
+		Started:      m.server.started,
 		Memory:       process.memory,
 		Goroutines:   runtime.NumGoroutine(),
 		Threads:      process.threads,
@@ -68,10 +56,7 @@ func (m *manager) Info(context.Context) (control.Info, error) {
 
 // Upgrade makes the shim go on as another binary.
 func (m *manager) Upgrade(ctx context.Context, r control.UpgradeRequest) (control.UpgradeResponse, error) {
-	if m.upgrader == nil {
-		return control.UpgradeResponse{}, fmt.Errorf("this shim cannot be upgraded in place: %w", errdefs.ErrNotImplemented)
-	}
-	return m.upgrader.Upgrade(ctx, r)
+	return m.server.upgrades.Upgrade(ctx, r)
 }
 
 // totals are the counts of all parts of the shim. They are what an upgrade hands

@@ -59,7 +59,8 @@ type server struct {
 	requests  requests
 	upgrades  *upgrades
 
-	executable string // path of the shim's own
+	executable string    // path of the shim's own
+	started    time.Time // when the first image began
 
 	once  sync.Once
 	asked atomic.Bool   // a client asked for the end, and waits for the answer
@@ -130,7 +131,7 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 // newServer makes a server that begins anew, or, from a takeover, one that does
 // nothing before goOn.
 func (c *command) newServer(ctx context.Context, from *takeover) (_ *server, retErr error) {
-	s := &server{end: make(chan struct{})}
+	s := &server{started: time.Now(), end: make(chan struct{})}
 	defer func() {
 		if retErr != nil && from == nil {
 			s.close()
@@ -149,17 +150,15 @@ func (c *command) newServer(ctx context.Context, from *takeover) (_ *server, ret
 	if err != nil {
 		return nil, fmt.Errorf("make the ttrpc server: %w", err)
 	}
-	m := c.newManager(s)
-	s.upgrades = &upgrades{server: s, info: m, log: -1, execs: make(chan execution)}
-	m.upgrader = s.upgrades
+	s.upgrades = &upgrades{server: s, log: -1, execs: make(chan execution)}
 	task.NewService(s.set, s.heard, s.shutdown).Register(s.ttrpc)
-	control.Register(s.ttrpc, m)
+	control.Register(s.ttrpc, &manager{server: s, namespace: c.namespace, id: c.id})
 	if from == nil {
 		return s, nil
 	}
 	s.upgrades.log = from.Log
 	if !from.Started.IsZero() {
-		m.started = from.Started
+		s.started = from.Started
 	}
 	if err := s.set.Resume(from.Containers, from.inherited.File); err != nil {
 		return nil, err

@@ -47,7 +47,6 @@ const (
 // upgrades makes the shim go on as another binary, once at a time.
 type upgrades struct {
 	server *server
-	info   *manager
 	log    int // descriptor of the log; -1 without one
 
 	running sync.Mutex
@@ -182,7 +181,7 @@ func (u *upgrades) describe(st *state) (err error) {
 	st.PID = os.Getpid()
 	st.Build = control.Build{Version: config.Version, Revision: config.Revision}
 	st.Binary, st.Socket, st.Log = s.executable, s.socket, u.log
-	st.Started = u.info.started
+	st.Started = s.started
 	// The counts of all parts are in the totals; the next image's begin at zero.
 	st.Totals = s.totals()
 	st.Events.Stats = events.Stats{}
