@@ -28,6 +28,7 @@ type handle struct {
 	size       *[2]uint16      // guarded by mu; likewise
 	giveUp     func()          // guarded by mu; ends a start that is under way
 	patience   *time.Timer     // guarded by mu; calls giveUp
+	giveUpAt   time.Time       // guarded by mu; when it does, zero for never
 
 	once sync.Once
 	exit reaper.Exit   // written before done is closed
@@ -145,6 +146,7 @@ func (h *handle) starting(giveUp func()) (done func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.giveUp = giveUp
+	h.limit()
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -155,11 +157,18 @@ func (h *handle) starting(giveUp func()) (done func()) {
 	}
 }
 
-// hurry has a start that is under way given up when it takes longer than that.
+// hurry has the start that is under way, or is about to note that it is, given up
+// when it takes longer than that.
 func (h *handle) hurry(patience time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.giveUp != nil {
-		h.patience = time.AfterFunc(patience, h.giveUp)
+	h.giveUpAt = time.Now().Add(patience)
+	h.limit()
+}
+
+// limit sets the timer once there is both a start and a limit. The caller holds mu.
+func (h *handle) limit() {
+	if h.giveUp != nil && !h.giveUpAt.IsZero() {
+		h.patience = time.AfterFunc(time.Until(h.giveUpAt), h.giveUp)
 	}
 }

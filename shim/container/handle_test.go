@@ -4,6 +4,7 @@ package container
 
 import (
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -51,5 +52,25 @@ func TestAnnounceOnce(t *testing.T) {
 	<-h.done
 	if h.exit.Status != 1 {
 		t.Errorf("%+v", h.exit)
+	}
+}
+
+// TestHurryAndStart: a start is given up, whichever of the two comes first.
+func TestHurryAndStart(t *testing.T) {
+	for name, steps := range map[string]func(h *handle, giveUp func()) (done func()){
+		"start first": func(h *handle, giveUp func()) func() {
+			done := h.starting(giveUp)
+			h.hurry(time.Millisecond)
+			return done
+		},
+		"hurry first": func(h *handle, giveUp func()) func() {
+			h.hurry(time.Millisecond)
+			return h.starting(giveUp)
+		},
+	} {
+		givenUp := make(chan struct{})
+		done := steps(newHandle(Streams{}, nil), func() { close(givenUp) })
+		within(t, 10*time.Second, name, func() { <-givenUp })
+		done()
 	}
 }
