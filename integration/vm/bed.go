@@ -36,10 +36,10 @@ func (s settings) runBeds(ctx context.Context, dir string, root image, cargo str
 }
 
 func (s settings) runBed(ctx context.Context, dir string, root image, cargo string, plan wire.Plan) (failed bool, err error) {
-	session := &session{plan: plan, goCommand: s.goCommand, out: s.out}
+	c := &conversion{plan: plan, goCommand: s.goCommand, out: s.out}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("bed %s: %w", plan.Bed, errors.Join(err, session.breakOff(err)))
+			err = fmt.Errorf("bed %s: %w", plan.Bed, errors.Join(err, c.breakOff(err)))
 		}
 	}()
 	if ctx.Err() != nil {
@@ -52,19 +52,19 @@ func (s settings) runBed(ctx context.Context, dir string, root image, cargo stri
 	if err != nil {
 		return true, err
 	}
-	if err := s.watch(m, session); err != nil {
+	if err := s.watch(m, c); err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(context.Cause(ctx), err)
 		}
 		return true, err
 	}
-	return session.failed, nil
+	return c.failed, nil
 }
 
 // watch follows a machine to its end. One that breaks off is killed, and what it
 // said last is shown.
-func (s settings) watch(m *machine, session *session) error {
-	err := s.follow(m, session)
+func (s settings) watch(m *machine, c *conversion) error {
+	err := s.follow(m, c)
 	if err != nil {
 		m.kill()
 	}
@@ -72,7 +72,7 @@ func (s settings) watch(m *machine, session *session) error {
 		err = ended // that it was killed is no news
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "--- the end of the console of the bed %s\n%s\n%s---\n", session.plan.Bed, m.consoleTail(80), m.stderr.Bytes())
+		fmt.Fprintf(os.Stderr, "--- the end of the console of the bed %s\n%s\n%s---\n", c.plan.Bed, m.consoleTail(80), m.stderr.Bytes())
 	}
 	return err
 }

@@ -18,11 +18,11 @@ import (
 // slack is what the guest may be late by: it ends a run itself.
 const slack = time.Minute
 
-// follow tells the session the machine's frames until the last one came. Each
-// frame has its deadline; it is an error when it does not come, or when the
-// machine ends before.
-func (s settings) follow(m *machine, session *session) error {
-	begun, plan := time.Now(), session.plan
+// follow has the machine's frames converted until the last one came. Each frame
+// has its deadline; it is an error when it does not come, or when the machine ends
+// before.
+func (s settings) follow(m *machine, c *conversion) error {
+	begun, plan := time.Now(), c.plan
 	if err := m.frames.SetDeadline(begun.Add(s.boot)); err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (s settings) follow(m *machine, session *session) error {
 			note("the bed %s was done after %v", plan.Bed, time.Since(begun).Round(time.Second))
 			return nil
 		}
-		if err := session.frame(f); err != nil {
+		if err := c.frame(f); err != nil {
 			return err
 		}
 	}
@@ -73,8 +73,9 @@ func brokenOff(err error) error {
 	return fmt.Errorf("read what the guest reports: %w", err)
 }
 
-// session converts the output of one run after the other.
-type session struct {
+// conversion makes test2json's output of a machine's frames, of one run after the
+// other.
+type conversion struct {
 	plan      wire.Plan
 	goCommand string
 	out       io.Writer
@@ -84,26 +85,26 @@ type session struct {
 	input  io.WriteCloser
 }
 
-func (s *session) frame(f wire.Frame) error {
+func (c *conversion) frame(f wire.Frame) error {
 	switch f.Kind {
 	case wire.Begin:
-		return s.begin(s.plan.Runs[f.Index])
+		return c.begin(c.plan.Runs[f.Index])
 	case wire.Output:
-		if s.cmd == nil {
+		if c.cmd == nil {
 			return errors.New("the guest sent output of no run")
 		}
-		if _, err := s.input.Write(f.Data); err != nil {
+		if _, err := c.input.Write(f.Data); err != nil {
 			return fmt.Errorf("convert the tests' output: %w", err)
 		}
 	case wire.End:
-		return s.end(f.Code, f.Text)
+		return c.end(f.Code, f.Text)
 	}
 	return nil
 }
 
-func (s *session) begin(run wire.Run) error {
-	cmd := exec.Command(s.goCommand, "tool", "test2json", "-t", "-p", run.Package)
-	cmd.Stdout, cmd.Stderr = s.out, os.Stderr
+func (c *conversion) begin(run wire.Run) error {
+	cmd := exec.Command(c.goCommand, "tool", "test2json", "-t", "-p", run.Package)
+	cmd.Stdout, cmd.Stderr = c.out, os.Stderr
 	input, err := cmd.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("convert the tests' output: %w", err)
@@ -111,12 +112,12 @@ func (s *session) begin(run wire.Run) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("convert the tests' output: %w", err)
 	}
-	s.cmd, s.input = cmd, input
+	c.cmd, c.input = cmd, input
 	return nil
 }
 
-func (s *session) end(code int, why string) error {
-	if s.cmd == nil {
+func (c *conversion) end(code int, why string) error {
+	if c.cmd == nil {
 		return nil
 	}
 	text := ""
@@ -125,12 +126,12 @@ func (s *session) end(code int, why string) error {
 	}
 	// A binary that died has not said so in words that test2json knows.
 	if code != 0 {
-		s.failed = true
+		c.failed = true
 		text += "\nFAIL\n"
 	}
-	_, err := io.WriteString(s.input, text)
-	err = errors.Join(err, s.input.Close(), s.cmd.Wait())
-	s.cmd, s.input = nil, nil
+	_, err := io.WriteString(c.input, text)
+	err = errors.Join(err, c.input.Close(), c.cmd.Wait())
+	c.cmd, c.input = nil, nil
 	if err != nil {
 		return fmt.Errorf("convert the tests' output: %w", err)
 	}
@@ -139,11 +140,11 @@ func (s *session) end(code int, why string) error {
 
 // breakOff ends the run under way as failed. Between runs it is the bed itself
 // that has: a machine that does not boot is counted, too.
-func (s *session) breakOff(why error) error {
-	if s.cmd == nil {
-		if err := s.begin(wire.Run{Package: "vm/" + s.plan.Bed}); err != nil {
+func (c *conversion) breakOff(why error) error {
+	if c.cmd == nil {
+		if err := c.begin(wire.Run{Package: "vm/" + c.plan.Bed}); err != nil {
 			return err
 		}
 	}
-	return s.end(1, why.Error())
+	return c.end(1, why.Error())
 }

@@ -70,7 +70,7 @@ func ReadPlan(path string) (Plan, error) {
 // Kind is what a frame tells.
 type Kind string
 
-// The frames of a session, in this order: Up, then for each run Begin, Output
+// The frames of a machine, in this order: Up, then for each run Begin, Output
 // as often as there is some, End; and Done.
 const (
 	// Up says that the guest runs its first own program. Text names the kernel.
