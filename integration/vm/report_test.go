@@ -54,11 +54,15 @@ func pretend(text string, args []string) int {
 		}
 	}
 	if p.Hang {
-		time.Sleep(time.Hour)
+		hang()
 	}
 	fmt.Fprintln(os.Stderr, "the last words of the machine")
 	return p.Code
 }
+
+// hang waits to be killed, as a machine that hangs. It does so for an hour, lest
+// it outlive a test that was itself killed first.
+func hang() { <-time.After(time.Hour) }
 
 // play runs beds on machines that pretend, by name.
 func play(t *testing.T, s settings, plays map[string]pretence) (out string, failed bool, err error) {
