@@ -100,11 +100,14 @@ func (s settings) prepare(ctx context.Context, dir string, plans []wire.Plan) (r
 	})
 	group.Go(func() (err error) {
 		begun := time.Now()
-		cargo, err = s.makeCargo(ctx, dir, plans)
+		if cargo, err = s.makeCargo(ctx, dir, plans); err != nil {
+			return err
+		}
 		note("built the tests and their disk in %v", time.Since(begun).Round(time.Second))
-		return err
+		return nil
 	})
-	return root, cargo, group.Wait()
+	err = group.Wait() // first: it is what sets the others
+	return root, cargo, err
 }
 
 // note says on standard error what goes on.
