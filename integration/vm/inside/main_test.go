@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// bed is the bed that the machine booted into: v2, hybrid or bare.
+// bed is the bed that the machine booted into: v2, troubles, hybrid or bare.
 var bed = os.Getenv("QUOIN_VM_BED")
 
 // daemon is the quoind that all tests use.
