@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -28,7 +27,7 @@ import (
 // closes it under the answer. A client that has closed its connection has read what
 // it wanted.
 type connections struct {
-	listener net.Listener
+	listener *net.UnixListener
 	admit    ttrpc.Handshaker
 
 	accepting sync.Mutex // held from the accept of a connection until it is in open
@@ -43,8 +42,22 @@ type connections struct {
 	alone    *time.Timer   // guarded by mu; runs while no connection is open; nil before watch
 }
 
-func newConnections(l net.Listener, admit ttrpc.Handshaker) *connections {
+func newConnections(l *net.UnixListener, admit ttrpc.Handshaker) *connections {
 	return &connections{listener: l, admit: admit}
+}
+
+// listenerBy is the listener that f is, with a descriptor of its own. What is none, or
+// not of a Unix socket, is errdefs.ErrInvalidArgument.
+func listenerBy(f *os.File) (*net.UnixListener, error) {
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d is no listening socket: %w: %w", f.Fd(), err, errdefs.ErrInvalidArgument)
+	}
+	if l, ok := l.(*net.UnixListener); ok {
+		return l, nil
+	}
+	_ = l.Close() // nobody has connected
+	return nil, fmt.Errorf("descriptor %d listens at %s, not at a Unix socket: %w", f.Fd(), l.Addr(), errdefs.ErrInvalidArgument)
 }
 
 // Accept returns the next connection that is admitted. Those that are not are
@@ -180,9 +193,7 @@ func (c *connections) hold() {
 	c.mu.Lock()
 	c.held = make(chan struct{})
 	c.mu.Unlock()
-	if l, ok := c.listener.(*net.UnixListener); ok {
-		_ = l.SetDeadline(past) // fails when it is closed, and then nobody comes
-	}
+	_ = c.listener.SetDeadline(past) // fails when it is closed, and then nobody comes
 	c.accepting.Lock() // one that was accepted is among the open ones by then
 	defer c.accepting.Unlock()
 	for _, conn := range c.all() {
@@ -192,9 +203,7 @@ func (c *connections) hold() {
 
 // release undoes hold and freeze.
 func (c *connections) release() {
-	if l, ok := c.listener.(*net.UnixListener); ok {
-		_ = l.SetDeadline(time.Time{}) // as in hold
-	}
+	_ = c.listener.SetDeadline(time.Time{}) // as in hold
 	c.mu.Lock()
 	if c.held != nil {
 		close(c.held)
@@ -264,13 +273,7 @@ func (c *connections) resume(all []upgrade.ConnState, file func(fd int) (*os.Fil
 }
 
 // descriptor of the listener.
-func (c *connections) descriptor() (int, error) {
-	l, ok := c.listener.(syscall.Conn)
-	if !ok {
-		return -1, fmt.Errorf("the listener has no descriptor: %w", errdefs.ErrNotImplemented)
-	}
-	return upgrade.Number(l)
-}
+func (c *connections) descriptor() (int, error) { return upgrade.Number(c.listener) }
 
 // answer answers the requests that the change of images itself answers.
 func (c *connections) answer(response []byte) error {

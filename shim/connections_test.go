@@ -9,9 +9,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/ttrpc"
 )
 
@@ -28,7 +30,7 @@ var anybody ttrpc.Handshaker = admission(func() error { return nil })
 func listening(t *testing.T, admit ttrpc.Handshaker) (*connections, func() net.Conn) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +48,42 @@ func listening(t *testing.T, admit ttrpc.Handshaker) (*connections, func() net.C
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 		return conn
+	}
+}
+
+// TestListenerBy: nothing but a listening Unix socket will do.
+func TestListenerBy(t *testing.T) {
+	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	unixSocket, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unixSocket.Close()
+	for says, open := range map[string]func() (*os.File, error){
+		"":                       unixSocket.File,
+		"not at a Unix socket":   tcp.File,
+		"is no listening socket": func() (*os.File, error) { return os.Open("/dev/null") },
+	} {
+		f, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := listenerBy(f)
+		_ = f.Close()
+		switch {
+		case says != "":
+			if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), says) {
+				t.Errorf("%q: %v", says, err)
+			}
+		case err != nil:
+			t.Error(err)
+		default:
+			_ = l.Close()
+		}
 	}
 }
 

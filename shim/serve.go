@@ -172,7 +172,7 @@ func (c *command) begin(ctx context.Context, s *server, from *takeover) (err err
 		return fmt.Errorf("find the shim's own executable: %w", err)
 	}
 	published := events.Config{Address: os.Getenv("TTRPC_ADDRESS"), Namespace: c.namespace, Dir: ".", Log: log.G(ctx)}
-	var listener net.Listener
+	var listener *net.UnixListener
 	if from == nil {
 		if s.reaper, err = reaper.New(); err != nil {
 			return err
@@ -233,7 +233,7 @@ func (c *command) environment(s *server) (container.Env, error) {
 }
 
 // listen takes the socket that was passed on, or makes the one of -socket.
-func (c *command) listen() (net.Listener, string, error) {
+func (c *command) listen() (*net.UnixListener, string, error) {
 	if c.socket != "" {
 		l, err := bootstrap.Listen(c.socket)
 		if err != nil {
@@ -243,9 +243,9 @@ func (c *command) listen() (net.Listener, string, error) {
 	}
 	f := os.NewFile(socketFD, "socket")
 	defer f.Close()
-	l, err := net.FileListener(f)
+	l, err := listenerBy(f)
 	if err != nil {
-		return nil, "", fmt.Errorf("descriptor %d is no listening socket; containerd starts a shim by the action start: %w", socketFD, err)
+		return nil, "", fmt.Errorf("containerd starts a shim by the action start: %w", err)
 	}
 	return l, l.Addr().String(), nil
 }

@@ -132,17 +132,13 @@ func (c *command) takeOver(ctx context.Context, t *takeover, signals <-chan os.S
 }
 
 // listener is the one that the earlier image has listened with.
-func (t *takeover) listener() (net.Listener, error) {
+func (t *takeover) listener() (*net.UnixListener, error) {
 	f, err := t.inherited.File(t.Listener)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // the listener has a duplicate
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("descriptor %d is no listening socket: %w: %w", t.Listener, err, errdefs.ErrInvalidArgument)
-	}
-	return l, nil
+	defer f.Close()
+	return listenerBy(f)
 }
 
 // confirm tells the guardian that this image can go on, and waits for its leave. A
