@@ -48,6 +48,9 @@ func (c *Client) Close() error { return c.ttrpc.Close() }
 // Info asks the shim about itself. It is errdefs.ErrNotImplemented for a shim
 // that is not Quoin's, or older than the service, and ctx's error for one that
 // does not answer before ctx ends.
+//
+// The class is what errgrpc makes of the status by which ttrpc's server answers
+// for a service or a method that it does not know.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	return call[empty, Info](ctx, c, infoMethod, empty{})
 }
@@ -58,8 +61,9 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 // Errors: errdefs.ErrInvalidArgument for a path that will not do,
 // errdefs.ErrFailedPrecondition while another upgrade is under way,
 // errdefs.ErrUnavailable when the shim did not come to rest,
-// errdefs.ErrNotImplemented for a shim that cannot. After any of them the shim
-// goes on as before.
+// errdefs.ErrNotImplemented for a shim that does not know the service, and for a
+// binary with which it has no format of state in common. After any of them the
+// shim goes on as before.
 func (c *Client) Upgrade(ctx context.Context, r UpgradeRequest) (UpgradeResponse, error) {
 	return call[UpgradeRequest, UpgradeResponse](ctx, c, upgradeMethod, r)
 }

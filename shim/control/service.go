@@ -25,7 +25,8 @@ type Handler interface {
 	// Info tells about the shim.
 	Info(context.Context) (Info, error)
 	// Upgrade makes the shim go on as another binary. It is
-	// errdefs.ErrNotImplemented for a shim that cannot.
+	// errdefs.ErrNotImplemented for a binary that does not know the format of the
+	// shim's state.
 	Upgrade(context.Context, UpgradeRequest) (UpgradeResponse, error)
 }
 

@@ -118,6 +118,8 @@ func parse(data []byte) (Envelope, error) {
 	}
 	e := Envelope{Version: int(version), Body: body}
 	if !reads(e.Version) {
+		// Not implemented, and not invalid: it is whole, and of a release that writes a
+		// format which this build is too old, or too new, to read.
 		return Envelope{}, fmt.Errorf("the envelope has format %d, this build reads %s: %w", version, list(Versions()), errdefs.ErrNotImplemented)
 	}
 	return e, nil

@@ -52,6 +52,8 @@ func Common(theirs []int) (int, error) {
 			return v, nil
 		}
 	}
+	// Not implemented, for nothing is wrong with either: the other is of a release too
+	// far from this one, and none of its formats was implemented here.
 	return 0, fmt.Errorf("the new binary reads state of format %s, this one writes %s: go by a release in between: %w",
 		list(theirs), list(ours), errdefs.ErrNotImplemented)
 }
