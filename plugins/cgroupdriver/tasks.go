@@ -5,13 +5,11 @@ package cgroupdriver
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/containerd/containerd/v2/core/runtime"
 	"github.com/containerd/containerd/v2/pkg/protobuf/types"
-	"github.com/containerd/errdefs"
 	"github.com/containerd/plugin"
 )
 
@@ -26,53 +24,41 @@ func WrapTasks(r *plugin.Registration) {
 		if err != nil {
 			return nil, err
 		}
-		found, err := ic.GetByID(Type, ID)
-		if errors.Is(err, plugin.ErrPluginNotFound) {
-			return instance, nil // disabled
-		}
+		driver, err := find(ic)
 		if err != nil {
-			return nil, fmt.Errorf("the node's cgroup driver: %w", err)
+			return nil, err
 		}
-		driver, ok := found.(*Driver)
-		if !ok {
-			return nil, fmt.Errorf("the plugin %s.%s is a %T", Type, ID, found)
-		}
-		if driver.keeper == nil {
+		if driver == nil || driver.keeper == nil {
 			return instance, nil
 		}
-		tasks, ok := instance.(runtime.PlatformRuntime)
+		tasks, ok := instance.(taskRuntime)
 		if !ok {
-			return nil, fmt.Errorf("%s: %T is no platform runtime", r.URI(), instance)
+			return nil, fmt.Errorf("%s: %T is no task runtime that describes runtimes (PluginInfo)", r.URI(), instance)
 		}
 		return keptTasks{tasks, driver.keeper}, nil
 	}
 }
 
+// taskRuntime is all that containerd calls on its task runtime: introspection, and
+// CRI through it, looks for PluginInfo on the plugin's instance.
+type taskRuntime interface {
+	runtime.PlatformRuntime
+	PluginInfo(ctx context.Context, request any) (any, error)
+}
+
 // keptTasks is a task runtime whose tasks tell the keeper of their updates.
 type keptTasks struct {
-	runtime.PlatformRuntime
+	taskRuntime
 	keeper *keeper
 }
 
 // Get returns a task, or an error of class NotFound.
 func (r keptTasks) Get(ctx context.Context, id string) (runtime.Task, error) {
-	task, err := r.PlatformRuntime.Get(ctx, id)
+	task, err := r.taskRuntime.Get(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	return keptTask{task, r.keeper}, nil
-}
-
-// PluginInfo describes a runtime, if the inner one can: containerd looks for the
-// method on the plugin's instance.
-func (r keptTasks) PluginInfo(ctx context.Context, request any) (any, error) {
-	inner, ok := r.PlatformRuntime.(interface {
-		PluginInfo(ctx context.Context, request any) (any, error)
-	})
-	if !ok {
-		return nil, fmt.Errorf("task runtime %q describes no runtimes: %w", r.ID(), errdefs.ErrNotImplemented)
-	}
-	return inner.PluginInfo(ctx, request)
 }
 
 type keptTask struct {

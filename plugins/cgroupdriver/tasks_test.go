@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/runtime"
@@ -16,8 +17,6 @@ import (
 // fakeTasks is a task runtime with one task.
 type fakeTasks struct{ runtime.PlatformRuntime }
 
-func (fakeTasks) ID() string { return "fake" }
-
 func (fakeTasks) Get(_ context.Context, id string) (runtime.Task, error) {
 	if id != "c" {
 		return nil, errdefs.ErrNotFound
@@ -25,10 +24,7 @@ func (fakeTasks) Get(_ context.Context, id string) (runtime.Task, error) {
 	return fakeTask{}, nil
 }
 
-// describing is one that describes runtimes.
-type describing struct{ fakeTasks }
-
-func (describing) PluginInfo(context.Context, any) (any, error) { return "info", nil }
+func (fakeTasks) PluginInfo(context.Context, any) (any, error) { return "info", nil }
 
 // wrapped starts the task runtime's plugin beside a driver's.
 func wrapped(t *testing.T, inner any, driver any, driverErr error) (any, error) {
@@ -56,11 +52,13 @@ func TestWrapTasks(t *testing.T) {
 	if _, err := wrapped(t, fakeTasks{}, nil, errdefs.ErrFailedPrecondition); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("a driver that fails: %v", err)
 	}
-	if _, err := wrapped(t, "text", kept, nil); err == nil {
-		t.Error("what is no task runtime was wrapped")
+	for _, instance := range []any{"text", struct{ runtime.PlatformRuntime }{}} {
+		if _, err := wrapped(t, instance, kept, nil); err == nil || !strings.Contains(err.Error(), "PluginInfo") {
+			t.Errorf("%T, which is no task runtime as containerd's: %v", instance, err)
+		}
 	}
 
-	got, err := wrapped(t, describing{}, kept, nil)
+	got, err := wrapped(t, fakeTasks{}, kept, nil)
 	must(t, err)
 	tasks := got.(keptTasks)
 	if task, err := tasks.Get(t.Context(), "c"); err != nil || task.(keptTask).keeper != kept.keeper {
@@ -71,10 +69,5 @@ func TestWrapTasks(t *testing.T) {
 	}
 	if info, err := tasks.PluginInfo(t.Context(), nil); info != "info" || err != nil {
 		t.Errorf("%v, %v", info, err)
-	}
-	got, err = wrapped(t, fakeTasks{}, kept, nil)
-	must(t, err)
-	if _, err := got.(keptTasks).PluginInfo(t.Context(), nil); !errdefs.IsNotImplemented(err) {
-		t.Errorf("one that describes nothing: %v", err)
 	}
 }

@@ -51,23 +51,35 @@ func setDefault(env []string, name, value string) []string {
 	return append(env, name+"="+value)
 }
 
+// find returns the instance of this plugin, nil where the user disabled it.
+func find(ic *plugin.InitContext) (*Driver, error) {
+	instance, err := ic.GetByID(Type, ID)
+	if errors.Is(err, plugin.ErrPluginNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the node's cgroup driver: %w", err)
+	}
+	driver, ok := instance.(*Driver)
+	if !ok {
+		return nil, fmt.Errorf("the plugin %s.%s is a %T", Type, ID, instance)
+	}
+	return driver, nil
+}
+
 // wrap has before run ahead of the plugin's own start, with the decision. It
 // lets a daemon go on whose user disabled this plugin.
 func wrap(r *plugin.Registration, before func(*plugin.InitContext, *Driver) error) {
 	r.Requires = append(slices.Clone(r.Requires), Type)
 	start := r.InitFn
 	r.InitFn = func(ic *plugin.InitContext) (any, error) {
-		instance, err := ic.GetByID(Type, ID)
-		if errors.Is(err, plugin.ErrPluginNotFound) {
+		driver, err := find(ic)
+		if err != nil {
+			return nil, refuse(ic, err)
+		}
+		if driver == nil {
 			log.G(ic.Context).Warnf("the plugin %s.%s is disabled: the cgroup driver that kubelet is told may differ from the one that is used", Type, ID)
 			return start(ic)
-		}
-		if err != nil {
-			return nil, refuse(ic, fmt.Errorf("the node's cgroup driver: %w", err))
-		}
-		driver, ok := instance.(*Driver)
-		if !ok {
-			return nil, refuse(ic, fmt.Errorf("the plugin %s.%s is a %T", Type, ID, instance))
 		}
 		if err := before(ic, driver); err != nil {
 			return nil, refuse(ic, err)

@@ -4,7 +4,6 @@ package runtime
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,12 +86,9 @@ func TellOnce(r *plugin.Registration) {
 	inner := r.InitFn
 	r.Requires = append(slices.Clone(r.Requires), Type)
 	r.InitFn = func(ic *plugin.InitContext) (any, error) {
-		found, err := ic.GetByID(Type, ID)
-		if errors.Is(err, plugin.ErrPluginNotFound) {
-			return inner(ic) // disabled
-		}
-		if err == nil {
-			ic, err = found.(*owner).obituary.tellOnce(ic)
+		o, err := ownerOf(ic)
+		if err == nil && o != nil {
+			ic, err = o.obituary.tellOnce(ic)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("tell the ends of containers whose shims die: %w", err)
@@ -141,12 +137,12 @@ func WrapEvents(r *plugin.Registration) {
 		if err != nil {
 			return nil, err
 		}
-		found, err := ic.GetByID(Type, ID)
-		if errors.Is(err, plugin.ErrPluginNotFound) {
-			return instance, nil // disabled
-		}
+		o, err := ownerOf(ic)
 		if err != nil {
 			return nil, fmt.Errorf("note the events of shims: %w", err)
+		}
+		if o == nil {
+			return instance, nil
 		}
 		exchange, err := ic.GetByID(plugins.EventPlugin, "exchange")
 		if err != nil {
@@ -157,7 +153,7 @@ func WrapEvents(r *plugin.Registration) {
 		if !ok || !forwards {
 			return nil, fmt.Errorf("note the events of shims: %T is no service, or %T no exchange", instance, exchange)
 		}
-		return &notingEvents{grpcService: service, to: to, obituary: found.(*owner).obituary}, nil
+		return &notingEvents{grpcService: service, to: to, obituary: o.obituary}, nil
 	}
 }
 

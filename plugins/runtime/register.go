@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/runtime"
 	"github.com/containerd/containerd/v2/plugins"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/plugin"
@@ -109,20 +108,31 @@ func newOwner(ic *plugin.InitContext) (*owner, error) {
 	return o, nil
 }
 
+// ownerOf returns the plugin's instance, nil where the user disabled it.
+func ownerOf(ic *plugin.InitContext) (*owner, error) {
+	found, err := ic.GetByID(Type, ID)
+	if errors.Is(err, plugin.ErrPluginNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return found.(*owner), nil
+}
+
 // Decorate makes the registration of containerd's task runtime
 // ("io.containerd.runtime.v2.task") yield a decorated one.
 func Decorate(r *plugin.Registration) {
 	inner := r.InitFn
 	r.Requires = append(r.Requires[:len(r.Requires):len(r.Requires)], Type, config.CgroupDriverPluginType)
 	r.InitFn = func(ic *plugin.InitContext) (any, error) {
-		found, err := ic.GetByID(Type, ID)
-		if errors.Is(err, plugin.ErrPluginNotFound) {
-			return inner(ic) // disabled
-		}
+		o, err := ownerOf(ic)
 		if err != nil {
 			return nil, fmt.Errorf("decorating the task runtime: %w", err)
 		}
-		o := found.(*owner)
+		if o == nil {
+			return inner(ic)
+		}
 		// Before anybody ends a container whose shim is gone.
 		o.obituary.HoldAll(ic.Context, o.obituary.tasks)
 		wake(ic.Context, filepath.Dir(ic.Properties[plugins.PropertyStateDir]), firstWord, lastWord)
@@ -130,9 +140,9 @@ func Decorate(r *plugin.Registration) {
 		if err != nil {
 			return nil, err
 		}
-		tasks, ok := instance.(runtime.PlatformRuntime)
+		tasks, ok := instance.(taskRuntime)
 		if !ok {
-			return nil, fmt.Errorf("decorating the task runtime: %T is no platform runtime", instance)
+			return nil, fmt.Errorf("decorating the task runtime: %T is no task runtime that describes runtimes (PluginInfo)", instance)
 		}
 		if err := o.obituary.loaded(ic.Context, tasks); err != nil {
 			return nil, fmt.Errorf("decorating the task runtime: %w", err)

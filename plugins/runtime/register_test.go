@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/core/runtime"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
@@ -76,7 +77,7 @@ func TestDecorate(t *testing.T) {
 		t.Fatal(err)
 	}
 	decorated, ok := instance.(*Runtime)
-	if !ok || decorated.PlatformRuntime != inner {
+	if !ok || decorated.taskRuntime != inner {
 		t.Errorf("instance %T, want the decorated task runtime", instance)
 	}
 }
@@ -114,12 +115,14 @@ func TestDecorateErrors(t *testing.T) {
 		t.Errorf("error %v, want the inner plugin's", err)
 	}
 
-	freshMetrics(t)
-	set = plugin.NewPluginSet()
-	start(t, registered(t), set)
-	r = taskPlugin("no runtime", nil)
-	Decorate(r)
-	if _, err := start(t, *r, set).Instance(); err == nil || !strings.Contains(err.Error(), "string is no platform runtime") {
-		t.Errorf("error %v", err)
+	for _, instance := range []any{"text", struct{ runtime.PlatformRuntime }{}} {
+		freshMetrics(t)
+		set = plugin.NewPluginSet()
+		start(t, registered(t), set)
+		r = taskPlugin(instance, nil)
+		Decorate(r)
+		if _, err := start(t, *r, set).Instance(); err == nil || !strings.Contains(err.Error(), "PluginInfo") {
+			t.Errorf("%T, which is no task runtime as containerd's: %v", instance, err)
+		}
 	}
 }

@@ -4,7 +4,6 @@ package runtime
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/runtime"
@@ -19,10 +18,17 @@ import (
 // daemon was.
 const unknownType = "unknown"
 
+// taskRuntime is all that containerd calls on its task runtime: introspection, and
+// CRI through it, looks for PluginInfo on the plugin's instance.
+type taskRuntime interface {
+	runtime.PlatformRuntime
+	PluginInfo(ctx context.Context, request any) (any, error)
+}
+
 // Runtime is containerd's task runtime, decorated. Everything it answers is
 // what the inner one answers, if that comes in time.
 type Runtime struct {
-	runtime.PlatformRuntime
+	taskRuntime
 	counters *counters
 	shims    *metrics.Collector
 	obituary *obituary
@@ -34,15 +40,13 @@ type Runtime struct {
 
 type taskKey struct{ namespace, id string }
 
-var _ runtime.PlatformRuntime = (*Runtime)(nil)
-
-func newRuntime(inner runtime.PlatformRuntime, o *owner, node *cgroup.Node) *Runtime {
-	return &Runtime{PlatformRuntime: inner, counters: o.counters, shims: o.shims, obituary: o.obituary, node: node}
+func newRuntime(inner taskRuntime, o *owner, node *cgroup.Node) *Runtime {
+	return &Runtime{taskRuntime: inner, counters: o.counters, shims: o.shims, obituary: o.obituary, node: node}
 }
 
 // Create creates a task through the runtime that opts names.
 func (r *Runtime) Create(ctx context.Context, id string, opts runtime.CreateOpts) (runtime.Task, error) {
-	task, err := r.PlatformRuntime.Create(ctx, id, opts)
+	task, err := r.taskRuntime.Create(ctx, id, opts)
 	if r.node != nil {
 		if d := mismatch(opts.Spec, *r.node); d != nil {
 			r.counters.shapes.WithValues(string(d.Shape), string(d.Used)).Inc()
@@ -59,7 +63,7 @@ func (r *Runtime) Create(ctx context.Context, id string, opts runtime.CreateOpts
 
 // Get returns a task, or an error of class NotFound.
 func (r *Runtime) Get(ctx context.Context, id string) (runtime.Task, error) {
-	task, err := r.PlatformRuntime.Get(ctx, id)
+	task, err := r.taskRuntime.Get(ctx, id)
 	if errdefs.IsNotFound(err) {
 		// Its shim died: containerd dropped it without a call of Delete.
 		r.types.Delete(keyOf(ctx, id))
@@ -70,7 +74,7 @@ func (r *Runtime) Get(ctx context.Context, id string) (runtime.Task, error) {
 // Tasks lists the tasks of the context's namespace, or of all. Asking them for
 // states or statistics is bounded, however many shims are stopped or hang.
 func (r *Runtime) Tasks(ctx context.Context, all bool) ([]runtime.Task, error) {
-	tasks, err := r.PlatformRuntime.Tasks(ctx, all)
+	tasks, err := r.taskRuntime.Tasks(ctx, all)
 	if err != nil {
 		return nil, err
 	}
@@ -87,29 +91,13 @@ func (r *Runtime) Delete(ctx context.Context, id string) (*runtime.Exit, error) 
 	if label != runcType {
 		defer r.shims.Deleting(ctx, key.namespace, id)()
 	}
-	exit, err := r.PlatformRuntime.Delete(ctx, id)
+	exit, err := r.taskRuntime.Delete(ctx, id)
 	r.counters.deletes.WithValues(label, outcome(err)).Inc()
 	if err == nil || errdefs.IsNotFound(err) {
 		r.types.Delete(key)
 		r.obituary.gone(key)
 	}
 	return exit, err
-}
-
-// pluginInfo is what containerd's introspection looks for, and the CRI plugin
-// through it.
-type pluginInfo interface {
-	PluginInfo(ctx context.Context, request any) (any, error)
-}
-
-// PluginInfo describes the runtime that the request names. An inner runtime
-// that cannot is an error of class NotImplemented.
-func (r *Runtime) PluginInfo(ctx context.Context, request any) (any, error) {
-	inner, ok := r.PlatformRuntime.(pluginInfo)
-	if !ok {
-		return nil, fmt.Errorf("task runtime %q describes no runtimes: %w", r.ID(), errdefs.ErrNotImplemented)
-	}
-	return inner.PluginInfo(ctx, request)
 }
 
 func keyOf(ctx context.Context, id string) taskKey {

@@ -3,7 +3,6 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,18 +49,18 @@ func WrapShims(r *plugin.Registration) {
 	inner := r.InitFn
 	r.Requires = append(slices.Clone(r.Requires), Type)
 	r.InitFn = func(ic *plugin.InitContext) (any, error) {
-		found, err := ic.GetByID(Type, ID)
-		if errors.Is(err, plugin.ErrPluginNotFound) {
-			return inner(ic) // disabled
-		}
+		o, err := ownerOf(ic)
 		if err != nil {
 			return nil, fmt.Errorf("the settings of shims: %w", err)
+		}
+		if o == nil {
+			return inner(ic)
 		}
 		shims, ok := ic.Config.(*shimv2.ShimConfig)
 		if !ok {
 			return nil, fmt.Errorf("%s: cannot tell the shims their settings: the configuration is a %T", r.URI(), ic.Config)
 		}
-		shims.Env = withDefaults(shims.Env, found.(*owner).shimEnv)
+		shims.Env = withDefaults(shims.Env, o.shimEnv)
 		return inner(ic)
 	}
 }
