@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/containerd/ttrpc"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,6 +89,8 @@ func (b *bed) expect(when string, want map[string]float64) {
 
 // shim is a fake one: it tells what the test wants.
 type shim struct {
+	control.Handler // but for Info nil: nobody upgrades it
+
 	bed    *bed
 	bundle string
 	server *ttrpc.Server
@@ -180,10 +181,6 @@ func (s *shim) Info(context.Context) (control.Info, error) {
 		<-stuck
 	}
 	return info, nil
-}
-
-func (*shim) Upgrade(context.Context, control.UpgradeRequest) (control.UpgradeResponse, error) {
-	return control.UpgradeResponse{}, errdefs.ErrNotImplemented
 }
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

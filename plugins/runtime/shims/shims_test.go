@@ -91,15 +91,13 @@ func (s state) serve(name string, register func(*ttrpc.Server)) (address string)
 }
 
 type teller struct {
+	control.Handler // but for Info nil: nobody upgrades it
+
 	info control.Info
 	err  error
 }
 
 func (t teller) Info(context.Context) (control.Info, error) { return t.info, t.err }
-
-func (teller) Upgrade(context.Context, control.UpgradeRequest) (control.UpgradeResponse, error) {
-	return control.UpgradeResponse{}, errdefs.ErrNotImplemented
-}
 
 func TestFind(t *testing.T) {
 	s := newState(t)
