@@ -40,21 +40,8 @@ func TestHelpNamesTheDefaultConfig(t *testing.T) {
 // The whole daemon: on a root, state and socket of its own, with the plugins of
 // Quoin's, until SIGTERM.
 func TestServes(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("containerd's daemon needs root")
-	}
-	dir, err := os.MkdirTemp("", "quoind") // sockets' paths must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	file := filepath.Join(dir, "config.toml")
-	text := "version = 4\n[plugins.'io.containerd.internal.v1.opt']\npath = '" + dir + "/opt'\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "q.sock")
-	cmd := quoindCommand(t, "--config", file, "--root", dir+"/root", "--state", dir+"/state", "--address", socket)
+	needsRoot(t)
+	cmd, _, socket := daemonCommand(t)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {

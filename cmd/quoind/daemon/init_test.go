@@ -20,21 +20,8 @@ import (
 // As process 1 quoind serves by a child, reaps what others leave to it, passes
 // signals on and ends with its child's exit code.
 func TestProcessOne(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("PID namespaces need root")
-	}
-	dir, err := os.MkdirTemp("", "quoind") // sockets' paths must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	file := filepath.Join(dir, "config.toml")
-	text := "version = 4\n[plugins.'io.containerd.internal.v1.opt']\npath = '" + dir + "/opt'\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "q.sock")
-	daemon := quoindCommand(t, "--config", file, "--root", dir+"/root", "--state", dir+"/state", "--address", socket)
+	needsRoot(t)
+	daemon, dir, socket := daemonCommand(t)
 	// The shell leaves a process behind that exits once a file is there.
 	orphan := fmt.Sprintf(`(exec sh -c 'until [ -e %s/go ]; do sleep 0.05; done') & echo $! >%[1]s/pid; mount -t proc proc /proc; exec "$0" "$@"`, dir)
 	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", orphan}, daemon.Args...)...)
@@ -92,9 +79,7 @@ func TestProcessOne(t *testing.T) {
 
 // What the child cannot do is told by the exit code.
 func TestProcessOneFails(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("PID namespaces need root")
-	}
+	needsRoot(t)
 	cmd := quoindCommand(t, "--config", "/nonexistent/config.toml")
 	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	out, err := cmd.CombinedOutput()

@@ -48,6 +48,33 @@ func quoind(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	return out.String(), errs.String(), err
 }
 
+// daemonCommand is a daemon on a root, state and socket of its own.
+func daemonCommand(t *testing.T) (cmd *exec.Cmd, dir, socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "quoind") // sockets' paths must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	file := filepath.Join(dir, "config.toml")
+	text := "version = 4\n[plugins.'io.containerd.internal.v1.opt']\npath = '" + dir + "/opt'\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	socket = filepath.Join(dir, "q.sock")
+	return quoindCommand(t, "--config", file, "--root", dir+"/root", "--state", dir+"/state", "--address", socket), dir, socket
+}
+
+// needsRoot is for what the kernel lets only root do: a daemon of containerd's
+// mounts, and PID namespaces are made. `make test` runs as root; a developer's
+// `go test ./...` need not, and skips these.
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("daemons and PID namespaces need root, as whom `make test` runs")
+	}
+}
+
 func writeFile(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.toml")
