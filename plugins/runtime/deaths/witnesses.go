@@ -25,12 +25,16 @@ type Witnesses struct {
 
 	mu       sync.Mutex
 	byBundle map[string]*held // guarded by mu
-	byFD     map[int32]*held  // guarded by mu
+	byMark   map[int32]*held  // guarded by mu
+	marks    int32            // the last that was given; guarded by mu
 }
 
 // held is one init.
 type held struct {
 	*ledger.Witness
+	// mark is what epoll knows it by. A descriptor would not do: what has just been
+	// read of one that was forgotten would be taken for the next of its number.
+	mark int32
 	died time.Time // zero while it lives
 }
 
@@ -40,7 +44,7 @@ func NewWitnesses() (*Witnesses, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch the containers' processes: %w", os.NewSyscallError("epoll_create1", err))
 	}
-	w := &Witnesses{epoll: epoll, byBundle: map[string]*held{}, byFD: map[int32]*held{}}
+	w := &Witnesses{epoll: epoll, byBundle: map[string]*held{}, byMark: map[int32]*held{}}
 	return w, nil
 }
 
@@ -49,7 +53,7 @@ func (w *Witnesses) Run(ctx context.Context) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err == nil {
 		defer unix.Close(wake)
-		err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)})
+		err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN})
 	}
 	if err != nil {
 		log.G(ctx).WithError(err).Error("the times of exits that no shim sees will be those of their discovery")
@@ -73,7 +77,7 @@ func (w *Witnesses) note(events []unix.EpollEvent) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range events {
-		if h := w.byFD[e.Fd]; h != nil && h.died.IsZero() {
+		if h := w.byMark[e.Fd]; h != nil && h.died.IsZero() {
 			h.died = now
 		}
 	}
@@ -106,13 +110,13 @@ func (w *Witnesses) add(bundle string, witness *ledger.Witness) error {
 		}
 		w.remove(bundle)
 	}
-	fd := witness.FD()
-	err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(fd)})
+	w.marks++
+	h := &held{Witness: witness, mark: w.marks}
+	err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, h.FD(), &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: h.mark})
 	if err != nil {
 		return errors.Join(os.NewSyscallError("epoll_ctl", err), witness.Close())
 	}
-	h := &held{Witness: witness}
-	w.byBundle[bundle], w.byFD[int32(fd)] = h, h
+	w.byBundle[bundle], w.byMark[h.mark] = h, h
 	return nil
 }
 
@@ -155,7 +159,7 @@ func (w *Witnesses) remove(bundle string) {
 		return
 	}
 	delete(w.byBundle, bundle)
-	delete(w.byFD, int32(h.FD()))
+	delete(w.byMark, h.mark)
 	_ = h.Close() // and out of epoll: nobody else has it
 }
 

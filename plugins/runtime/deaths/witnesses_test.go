@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/quoin-io/quoin/shim/ledger"
 )
@@ -122,6 +123,39 @@ func hasExits(t *testing.T) bool {
 	e, err := w.Exit(t.Context())
 	must(t, err)
 	return !e.Unknown
+}
+
+// TestLateNote: a death that is noted only when its init was forgotten is not the death
+// of the one that has its descriptor now.
+func TestLateNote(t *testing.T) {
+	w, err := NewWitnesses()
+	must(t, err)
+	dir := t.TempDir()
+	first, _, end := born(t, dir, "first")
+	w.Hold(t.Context(), first)
+	fd := w.byBundle[first].FD()
+	end()
+	events := make([]unix.EpollEvent, 1)
+	if n, err := unix.EpollWait(w.epoll, events, 20_000); n != 1 || err != nil {
+		t.Fatalf("%d deaths, %v", n, err)
+	}
+	second, _, _ := born(t, dir, "second")
+	w.Forget(first)
+	// The next descriptor is the lowest that is free.
+	for w.Hold(t.Context(), second); w.byBundle[second].FD() != fd; w.Hold(t.Context(), second) {
+		if other := w.byBundle[second].FD(); other > fd {
+			t.Fatalf("the descriptor is %d, want %d again", other, fd)
+		}
+		w.Forget(second)
+		filler, err := os.Open(os.DevNull)
+		must(t, err)
+		t.Cleanup(func() { filler.Close() })
+	}
+	w.note(events)
+	if died := w.byBundle[second].died; !died.IsZero() {
+		t.Errorf("it lives, and its death was noted at %v", died)
+	}
+	must(t, w.Close())
 }
 
 // TestHoldNothing: bundles without a birth, or whose init is gone, are left alone.
