@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -17,18 +16,6 @@ import (
 )
 
 func spoolPath(dir string) string { return filepath.Join(dir, SpoolFile) }
-
-func sortEntries(all []parkedEntry) {
-	slices.SortFunc(all, func(a, b parkedEntry) int {
-		switch {
-		case a.seq < b.seq:
-			return -1
-		case a.seq > b.seq:
-			return 1
-		}
-		return 0
-	})
-}
 
 // readSpool takes over the spool of the publisher that was parked.
 func (p *Publisher) readSpool(f *os.File) ([]parkedEntry, error) {

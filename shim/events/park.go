@@ -3,9 +3,11 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 )
@@ -123,7 +125,7 @@ func resume(cfg Config, set settings, s State, file func(fd int) (*os.File, erro
 		}
 		all = append(all, parkedEntry{entry{seq: k.Seq, item: &it}, min(class(k.Class), classInit)})
 	}
-	sortEntries(all)
+	slices.SortFunc(all, func(a, b parkedEntry) int { return cmp.Compare(a.seq, b.seq) })
 	for _, e := range all {
 		p.next = max(p.next, e.seq)
 		p.queue.add(e.entry, e.class)

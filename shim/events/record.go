@@ -4,11 +4,13 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
@@ -126,8 +128,9 @@ type saved struct {
 	payload []byte
 }
 
-// decodeSpool reads a whole spool. Records that cannot be read are skipped, up to
-// the next one that can; the error tells of the first of them.
+// decodeSpool reads a whole spool. The records are in the order of their seq, which
+// is not that of the file once it was rewritten (see makeRoom). Those that cannot be
+// read are skipped, up to the next one that can; the error tells of the first.
 func decodeSpool(b []byte, path string) (records []saved, done uint64, err error) {
 	switch {
 	case len(b) == 0:
@@ -158,6 +161,7 @@ func decodeSpool(b []byte, path string) (records []saved, done uint64, err error
 		}
 		off += size
 	}
+	slices.SortStableFunc(records, func(a, b saved) int { return cmp.Compare(a.seq, b.seq) })
 	return records, done, err
 }
 

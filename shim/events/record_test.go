@@ -5,6 +5,7 @@ package events
 import (
 	"bytes"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,7 +127,7 @@ func FuzzSpool(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		const seq = 1 << 63
+		const seq = math.MaxUint64 // the records are sorted by it
 		b := slices.Concat(encodeHeader(0), content, encodeRecord(seq, classInit, payload))
 		records, _, err := decodeSpool(b, "p")
 		if len(records) == 0 || records[len(records)-1].seq != seq {

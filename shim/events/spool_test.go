@@ -15,7 +15,6 @@ import (
 
 	eventtypes "github.com/containerd/containerd/api/events"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,33 +53,6 @@ func publishExec(p *Publisher, n int) {
 func publishInit(p *Publisher, n int) {
 	id := fmt.Sprintf("c%d", n)
 	p.Publish(TopicExit, &eventtypes.TaskExit{ContainerID: id, ID: id}, time.Now())
-}
-
-// left reads what a spool still has, as "topic id".
-func left(t *testing.T, dir string) []string {
-	t.Helper()
-	l, err := OpenLeftover(dir)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return names(t, l)
-}
-
-func names(t *testing.T, l *Leftover) []string {
-	t.Helper()
-	var out []string
-	for _, e := range l.Events() {
-		v, err := typeurl.UnmarshalByTypeURL(e.TypeURL, e.Value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, e.Topic+" "+v.(interface{ GetContainerID() string }).GetContainerID())
-	}
-	return out
 }
 
 // TestSpoolOutlivesTheShim: what was not delivered is there for the next, once.
