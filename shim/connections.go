@@ -194,7 +194,7 @@ func (c *connections) hold() {
 	c.held = make(chan struct{})
 	c.mu.Unlock()
 	_ = c.listener.SetDeadline(past) // fails when it is closed, and then nobody comes
-	c.accepting.Lock() // one that was accepted is among the open ones by then
+	c.accepting.Lock()               // one that was accepted is among the open ones by then
 	defer c.accepting.Unlock()
 	for _, conn := range c.all() {
 		conn.Hold()
