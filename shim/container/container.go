@@ -5,7 +5,6 @@ package container
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,10 +92,10 @@ type Container struct {
 	view    atomic.Pointer[view]
 	made    atomic.Pointer[made]
 
-	// ending is the ending of what the init has left behind. Its delete waits for
-	// it: no cgroup can be removed before.
-	ending  sync.WaitGroup
-	endings atomic.Int32 // those under way
+	// ending is closed when what the init has left behind has been ended; nil while
+	// nobody ends it. The init's delete waits for it: no cgroup can be removed
+	// before. The driver's alone.
+	ending <-chan struct{}
 	// overdueAt is when the init's exit stops waiting for execs; the driver's alone.
 	overdueAt time.Time
 	resumed   *Saved // between Resume and Go

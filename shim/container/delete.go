@@ -14,8 +14,9 @@ import (
 	"github.com/quoin-io/quoin/shim/ledger"
 )
 
-// delete releases what an ended process, or one that never was, holds.
-func (c *Container) delete(e deleteOp) error {
+// delete releases what an ended process, or one that never was, holds. The init's
+// waits for ending, unless that is nil.
+func (c *Container) delete(e deleteOp, ending <-chan struct{}) error {
 	p, err := c.current(e.exec)
 	if err != nil {
 		return err
@@ -24,6 +25,9 @@ func (c *Container) delete(e deleteOp) error {
 	if e.exec != "" {
 		c.deleteExec(e.exec, p.h)
 		return nil
+	}
+	if ending != nil {
+		<-ending
 	}
 	return c.deleteInit(e.to.ctx, p)
 }
@@ -79,7 +83,6 @@ func (c *Container) deleteFromRuntime(ctx context.Context, m *made) error {
 
 func (c *Container) deleteInit(ctx context.Context, p procView) error {
 	m := c.made.Load()
-	c.ending.Wait()
 	// A container that was checkpointed and left, or never restored, is not known
 	// to the runtime any more.
 	if p.pid != 0 {

@@ -129,7 +129,8 @@ func (e startOp) perform(c *Container) {
 }
 
 func (e deleteOp) perform(c *Container) {
-	c.work(func() error { return c.delete(e) }, func(err error) event { return deleted{exec: e.exec, err: err} })
+	ending := c.ending
+	c.work(func() error { return c.delete(e, ending) }, func(err error) event { return deleted{exec: e.exec, err: err} })
 }
 
 func (e freezeOp) perform(c *Container) {
@@ -155,14 +156,18 @@ func (killInit) perform(c *Container) {
 }
 
 func (killAll) perform(c *Container) {
-	c.endings.Add(1)
-	c.ending.Go(func() {
+	before, done := c.ending, make(chan struct{})
+	c.ending = done
+	go func() {
 		if err := guard(c.killLeftovers); err != nil {
 			c.log().WithError(err).Error("end what the init left behind")
 		}
-		c.endings.Add(-1)
-		go c.post(nudge{}) // whose taking the delete must not wait for
-	})
+		if before != nil {
+			<-before
+		}
+		close(done)
+		c.post(nudge{})
+	}()
 }
 
 func (watchExecs) perform(c *Container) {

@@ -39,8 +39,12 @@ func (c *Container) rest() {
 
 // underWay names an operation that has not ended.
 func (c *Container) underWay() string {
-	if c.endings.Load() > 0 {
-		return fmt.Sprintf("what is left of container %q is being ended", c.id)
+	if c.ending != nil {
+		select {
+		case <-c.ending:
+		default:
+			return fmt.Sprintf("what is left of container %q is being ended", c.id)
+		}
 	}
 	if what := c.m.init.underWay(); what != "" {
 		return fmt.Sprintf("container %q is %s", c.id, what)
