@@ -38,13 +38,13 @@ func (c *Container) conceive(m *made) {
 }
 
 // born records which process was made, before anybody is told of it.
-func (c *Container) born(exec string, pid int) {
-	if err := c.recordBirth(exec, pid); err != nil {
+func (c *Container) born(m *made, exec string, pid int) {
+	if err := c.recordBirth(m, exec, pid); err != nil {
 		c.log().WithError(err).WithField("exec", exec).Error("if this shim is killed, the exit of the process stays unknown")
 	}
 }
 
-func (c *Container) recordBirth(exec string, pid int) error {
+func (c *Container) recordBirth(m *made, exec string, pid int) error {
 	b, err := c.set.descent()
 	if err != nil {
 		return err
@@ -55,8 +55,6 @@ func (c *Container) recordBirth(exec string, pid int) error {
 	if exec != "" {
 		return ledger.RecordExecBirth(c.bundle.Path(), exec, b)
 	}
-	if before, err := ledger.ReadBirth(c.bundle.Path()); err == nil {
-		b.CgroupsPath = before.CgroupsPath
-	}
+	b.CgroupsPath = m.cgroupsPath
 	return ledger.RecordBirth(c.bundle.Path(), b)
 }

@@ -27,6 +27,7 @@ func same(t *testing.T, got ledger.Identity, pid int) {
 func TestBirth(t *testing.T) {
 	b := newBed(t)
 	cfg := b.config("c", "sleep", "1000")
+	placed(t, cfg, "/quoin-test/born")
 	gate := b.fake.Gate("create")
 	type result struct {
 		c   *Container
@@ -40,7 +41,7 @@ func TestBirth(t *testing.T) {
 	}()
 	<-gate.Reached()
 	birth, err := ledger.ReadBirth(cfg.Bundle)
-	if err != nil || birth.Process != (ledger.Identity{}) {
+	if err != nil || birth.Process != (ledger.Identity{}) || birth.CgroupsPath != "/quoin-test/born" {
 		t.Errorf("before the runtime has done its part: %+v, %v", birth, err)
 	}
 	same(t, birth.Shim, os.Getpid())
@@ -53,6 +54,9 @@ func TestBirth(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, birth.Process, r.pid)
+	if birth.CgroupsPath != "/quoin-test/born" {
+		t.Errorf("the cgroup is %q", birth.CgroupsPath)
+	}
 	if wd, err := os.Getwd(); err != nil || birth.Spool != wd {
 		t.Errorf("events are in %q, %v", birth.Spool, err)
 	}

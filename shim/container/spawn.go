@@ -23,7 +23,7 @@ func childStdio(io *stdio.IO) oci.Stdio {
 
 // createInit has the OCI runtime make the container and claims its init.
 func (c *Container) createInit(ctx context.Context, m *made, h *handle, io *stdio.IO) (int, error) {
-	return c.spawn(ctx, "", h, io, func() (int, error) {
+	return c.spawn(ctx, m, "", h, io, func() (int, error) {
 		ctx, stop := abandoned(ctx, c.set.env.Deadlines.Abandon)
 		defer stop()
 		return m.runtime.Create(ctx, c.id, oci.CreateOptions{
@@ -52,7 +52,7 @@ func abandoned(ctx context.Context, later time.Duration) (context.Context, conte
 // spawn runs an OCI runtime that leaves a process to this shim, claims that
 // process and lets its streams flow. The process is ended when they cannot: then
 // the pid is returned beside the error.
-func (c *Container) spawn(ctx context.Context, exec string, h *handle, io *stdio.IO, run func() (int, error)) (int, error) {
+func (c *Container) spawn(ctx context.Context, m *made, exec string, h *handle, io *stdio.IO, run func() (int, error)) (int, error) {
 	flight := c.set.env.Reaper.Begin()
 	defer flight.End()
 	pid, err := run()
@@ -60,7 +60,7 @@ func (c *Container) spawn(ctx context.Context, exec string, h *handle, io *stdio
 		c.endLeft(flight, exec)
 		return 0, err
 	}
-	c.born(exec, pid) // before its claim: then it may be reaped
+	c.born(m, exec, pid) // before its claim: then it may be reaped
 	p, err := flight.Claim(pid, func(e reaper.Exit) { c.post(exited{exec, h, e}) })
 	if err != nil {
 		flight.KillStranger(pid)

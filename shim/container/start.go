@@ -47,7 +47,7 @@ func (c *Container) startExec(ctx context.Context, m *made, exec string, h *hand
 	if err != nil {
 		return 0, err
 	}
-	pid, err := c.spawn(ctx, exec, h, io, func() (int, error) {
+	pid, err := c.spawn(ctx, m, exec, h, io, func() (int, error) {
 		return m.runtime.Exec(ctx, c.id, h.spec, oci.ExecOptions{
 			PidFile:       c.bundle.ExecPidPath(exec),
 			ConsoleSocket: io.ConsoleSocket(),
@@ -81,7 +81,7 @@ func (c *Container) restore(ctx context.Context, m *made, h *handle) (int, error
 	}
 	opts := *m.restore
 	opts.ConsoleSocket, opts.Stdio = io.ConsoleSocket(), childStdio(io)
-	pid, err := c.spawn(ctx, "", h, io, func() (int, error) {
+	pid, err := c.spawn(ctx, m, "", h, io, func() (int, error) {
 		return m.runtime.Restore(ctx, c.id, opts)
 	})
 	if err != nil {
