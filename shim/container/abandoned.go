@@ -12,12 +12,7 @@ import (
 // its bundle, and says so. A daemon that gave up on a shim that did not answer,
 // because it was stopped, has cleaned up after it: nobody will ever delete these.
 func (s *Set) SealAbandoned() bool {
-	s.mu.Lock()
-	all := make([]*Container, 0, len(s.byID))
-	for _, c := range s.byID {
-		all = append(all, c)
-	}
-	s.mu.Unlock()
+	all := s.all()
 	for _, c := range all {
 		if !c.abandoned() {
 			return false

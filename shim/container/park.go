@@ -148,16 +148,6 @@ type parked struct {
 	parking *parking
 }
 
-func (s *Set) all() []*Container {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*Container, 0, len(s.byID))
-	for _, c := range s.byID {
-		all = append(all, c)
-	}
-	return all
-}
-
 // handles of the init and of the execs; the driver has to be parked.
 func (c *Container) handles() []*handle {
 	all := []*handle{c.m.init.h}

@@ -5,8 +5,6 @@ package container
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,7 +21,7 @@ func TestLeftOutsideItsScope(t *testing.T) {
 		e.Host = cgroup.Facts{SystemdDir: true, InitComm: "systemd"}
 	})
 	cfg := b.config("c", "sleep", "1000")
-	setCgroupsPath(t, cfg, "system.slice:quoin-test:nowhere")
+	placed(t, cfg, "system.slice:quoin-test:nowhere")
 	before := takeInventory(t)
 	_, _, err := b.set.Create(t.Context(), cfg)
 	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "not in the unit quoin-test-nowhere.scope") {
@@ -46,17 +44,4 @@ func TestShimWithoutHome(t *testing.T) {
 	b.nothingLeft(before, cfg)
 	homeless = nil
 	b.remove(b.createBy(cfg))
-}
-
-func setCgroupsPath(t *testing.T, cfg CreateConfig, path string) {
-	t.Helper()
-	file := filepath.Join(cfg.Bundle, "config.json")
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := strings.Replace(string(data), "{", `{"linux":{"cgroupsPath":"`+path+`"},`, 1)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

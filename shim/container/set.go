@@ -42,6 +42,16 @@ func (s *Set) Get(id string) (*Container, error) {
 	return c, nil
 }
 
+func (s *Set) all() []*Container {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Container, 0, len(s.byID))
+	for _, c := range s.byID {
+		all = append(all, c)
+	}
+	return all
+}
+
 // Len counts the containers, those that are being created included.
 func (s *Set) Len() int {
 	s.mu.Lock()

@@ -20,9 +20,8 @@ type Summary struct {
 
 // Summaries lists the containers, sorted by id.
 func (s *Set) Summaries() []Summary {
-	s.mu.Lock()
-	all := make([]Summary, 0, len(s.byID))
-	for _, c := range s.byID {
+	var all []Summary
+	for _, c := range s.all() {
 		v := c.view.Load()
 		all = append(all, Summary{
 			ID:     c.id,
@@ -32,7 +31,6 @@ func (s *Set) Summaries() []Summary {
 			Execs:  len(v.execs),
 		})
 	}
-	s.mu.Unlock()
 	slices.SortFunc(all, func(a, b Summary) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
