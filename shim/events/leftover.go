@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func spoolPath(dir string) string { return filepath.Join(dir, SpoolFile) }
+func spoolPath(dir string) string { return filepath.Join(dir, spoolFile) }
 
 // readSpool takes over the spool of the publisher that was parked.
 func (p *Publisher) readSpool(f *os.File) ([]parkedEntry, error) {
@@ -146,15 +146,15 @@ func (l *Leftover) Deliver(ctx context.Context, address string, skip func(Event)
 				delivered++
 			}
 		}
-		if err := l.Done(); err != nil {
+		if err := l.done(); err != nil {
 			return delivered, err
 		}
 	}
 	return delivered, nil
 }
 
-// Done notes that the oldest event is through.
-func (l *Leftover) Done() error {
+// done notes that the oldest event is through.
+func (l *Leftover) done() error {
 	if len(l.events) == 0 {
 		return nil
 	}

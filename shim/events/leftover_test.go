@@ -68,7 +68,7 @@ func TestLeftoverIsInOrder(t *testing.T) {
 	}
 	// Whoever delivers them is killed after the third.
 	for range 3 {
-		if err := l.Done(); err != nil {
+		if err := l.done(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -100,7 +100,7 @@ func TestNewer(t *testing.T) {
 	dir := t.TempDir()
 	b := file(t, "one")
 	order.PutUint32(b[8:], spoolVersion+1)
-	path := filepath.Join(dir, SpoolFile)
+	path := filepath.Join(dir, spoolFile)
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}

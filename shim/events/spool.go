@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SpoolFile is the name of the spool in the bundle of the shim.
-const SpoolFile = "events.spool"
+// spoolFile is the name of the spool in the bundle of the shim.
+const spoolFile = "events.spool"
 
 // trimAt is the size from which the file of an empty spool is cut at once; below
 // it that waits until the sender has nothing to do.

@@ -65,7 +65,7 @@ func TestSpoolOutlivesTheShim(t *testing.T) {
 	}
 	crash(p)
 	expect(t, left(t, dir), TopicStart, 0, 5)
-	info, err := os.Lstat(filepath.Join(dir, SpoolFile))
+	info, err := os.Lstat(filepath.Join(dir, spoolFile))
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
@@ -117,7 +117,7 @@ func TestSpoolIsCutWhenEmpty(t *testing.T) {
 	d.await(2000)
 	limit := time.After(10 * time.Second)
 	for {
-		info, err := os.Stat(filepath.Join(dir, SpoolFile))
+		info, err := os.Stat(filepath.Join(dir, spoolFile))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func TestFlood(t *testing.T) {
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
 		t.Errorf("%d bytes of memory are held", grown)
 	}
-	info, err := os.Stat(filepath.Join(dir, SpoolFile))
+	info, err := os.Stat(filepath.Join(dir, spoolFile))
 	if err != nil || info.Size() > 4<<20 {
 		t.Errorf("the spool has %d bytes, %v", info.Size(), err)
 	}
@@ -272,7 +272,7 @@ func TestNoLinkIsFollowed(t *testing.T) {
 	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(victim, filepath.Join(dir, SpoolFile)); err != nil {
+	if err := os.Symlink(victim, filepath.Join(dir, spoolFile)); err != nil {
 		t.Fatal(err)
 	}
 	var corrupt *CorruptError
@@ -293,7 +293,7 @@ func TestNoSpool(t *testing.T) {
 	if _, err := OpenLeftover(dir); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("none: %v", err)
 	}
-	if err := unix.Mkfifo(filepath.Join(dir, SpoolFile), 0o600); err != nil {
+	if err := unix.Mkfifo(filepath.Join(dir, spoolFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var corrupt *CorruptError
