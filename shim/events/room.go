@@ -56,12 +56,14 @@ func (p *Publisher) makeRoom(need int) (bool, error) {
 	p.queue.all(note)
 	live := p.queue.spooled
 	p.mu.Unlock()
-	if int(p.spool.size)-live < p.settings.limits.spool/4 {
-		p.markDropped(dropped)
-		return false, nil
+	var places map[uint64]uint32
+	var err error
+	rewrite := int(p.spool.size)-live >= p.settings.limits.spool/4
+	if rewrite {
+		places, err = p.spool.rewrite(done, kept)
 	}
-	places, err := p.spool.rewrite(done, kept)
-	if err != nil {
+	if !rewrite || err != nil {
+		p.markDropped(dropped)
 		return false, err
 	}
 	p.mu.Lock()
