@@ -121,6 +121,7 @@ func resume(cfg Config, set settings, s State, file func(fd int) (*os.File, erro
 	for _, k := range s.Memory {
 		it, _, err := decodePayload(k.Envelope)
 		if err != nil {
+			p.spool.close()
 			return nil, fmt.Errorf("resume the events: %w", err)
 		}
 		all = append(all, parkedEntry{entry{seq: k.Seq, item: &it}, min(class(k.Class), classInit)})

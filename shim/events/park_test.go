@@ -76,6 +76,30 @@ func TestSuccessor(t *testing.T) {
 	}
 }
 
+// TestResumeOfGarbage keeps no descriptor.
+func TestResumeOfGarbage(t *testing.T) {
+	dir := t.TempDir()
+	p := inDir(t, dir, newDaemon(t).path, nil)
+	publishStarts(p, 0, 1)
+	s, err := p.Park(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Memory = []Kept{{Seq: 2, Envelope: []byte("garbage")}}
+	var spool *os.File
+	_, err = Resume(Config{Dir: dir, Log: quietLog()}, s, func(int) (*os.File, error) {
+		var err error
+		spool, err = os.Open(spoolPath(dir))
+		return spool, err
+	})
+	if !errors.Is(err, errdefs.ErrDataLoss) {
+		t.Errorf("%v", err)
+	}
+	if err := spool.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the spool is still open: %v", err)
+	}
+}
+
 // TestParkedSendsNothing, keeps what comes, and goes on.
 func TestParkedSendsNothing(t *testing.T) {
 	d := newDaemon(t).start()
