@@ -64,7 +64,8 @@ func (e *CorruptError) Error() string {
 func (e *CorruptError) Unwrap() []error { return []error{errdefs.ErrDataLoss, e.Reason} }
 
 // VersionError is a spool of a newer shim, which this one must not interpret. It
-// is errdefs.ErrNotImplemented.
+// is errdefs.ErrNotImplemented, for nothing is wrong with the spool: it is this build
+// that does not know the form, as a caller who might take it for damaged has to see.
 type VersionError struct {
 	// Path is the spool's file.
 	Path string

@@ -61,8 +61,8 @@ type stored struct {
 	Version int `json:"QuoinVersion"`
 }
 
-// CorruptError is a record, of an exit or a birth, that is cut off, garbage, or says what cannot be. It
-// is errdefs.ErrDataLoss.
+// CorruptError is a record, of an exit or a birth, that is cut off, garbage, or
+// says what cannot be. It is errdefs.ErrDataLoss.
 type CorruptError struct {
 	// Path is the record's file.
 	Path string
@@ -79,7 +79,8 @@ func (e *CorruptError) Error() string {
 func (e *CorruptError) Unwrap() []error { return []error{errdefs.ErrDataLoss, e.Reason} }
 
 // VersionError is a record of a newer shim that this one must not interpret. It
-// is errdefs.ErrNotImplemented.
+// is errdefs.ErrNotImplemented, for nothing is wrong with the record: it is this build
+// that does not know the form, as a caller who might take it for damaged has to see.
 type VersionError struct {
 	// Path is the record's file.
 	Path string

@@ -22,8 +22,9 @@ const (
 )
 
 // Settle asks the daemon at address to put the exit of a bundle's init on record, if
-// it knows that exit and there is no record. A daemon that has no such service is
-// errdefs.ErrNotImplemented, once the error is converted (errgrpc.ToNative).
+// it knows that exit and there is no record. A daemon that has no such service, as
+// stock containerd, answers with ttrpc's Unimplemented: after errgrpc.ToNative that is
+// errdefs.ErrNotImplemented, by which a caller tells it from one that failed.
 func Settle(ctx context.Context, address, bundle string) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", strings.TrimPrefix(address, "unix://"))
