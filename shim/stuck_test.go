@@ -3,9 +3,6 @@
 package shim
 
 import (
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -15,39 +12,8 @@ import (
 
 	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/ledger"
+	"github.com/quoin-io/quoin/shim/oci/ocitest"
 )
-
-// freeze makes a process one that SIGKILL does not reach, until thaw: it is put into
-// a frozen cgroup of version 1.
-func freeze(t *testing.T, pid int) (thaw func()) {
-	t.Helper()
-	const root = "/sys/fs/cgroup/freezer"
-	if _, err := os.Stat(root); err != nil {
-		t.Skip("the machine has no cgroup v1, and no other process that cannot be killed")
-	}
-	dir, err := os.MkdirTemp(root, "quoin-delete-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(file, value string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(value), 0); err != nil {
-			t.Error(err)
-		}
-	}
-	thaw = func() { write("freezer.state", "THAWED") }
-	t.Cleanup(func() {
-		thaw()
-		eventually(t, "the freezer is empty", func() bool { return os.Remove(dir) == nil })
-	})
-	write("cgroup.procs", strconv.Itoa(pid))
-	write("freezer.state", "FROZEN")
-	eventually(t, "it is frozen", func() bool {
-		state, err := os.ReadFile(filepath.Join(dir, "freezer.state"))
-		return err == nil && strings.TrimSpace(string(state)) == "FROZEN"
-	})
-	return thaw
-}
 
 // TestDeleteOfWhatDoesNotDie: while a process of the container lives the delete
 // fails, in time, and tells no exit: the daemon keeps the bundle, and makes no second
@@ -57,7 +23,7 @@ func TestDeleteOfWhatDoesNotDie(t *testing.T) {
 	b.env = []string{config.CleanupEnv + "=2s"}
 	s := b.start()
 	pid := s.run(b)
-	thaw := freeze(t, pid)
+	thaw := ocitest.Freeze(t, pid)
 	s.signal(unix.SIGKILL)
 	s.awaitEnd()
 	r := b.run(nil, "delete")

@@ -160,38 +160,6 @@ func TestLyingPidFile(t *testing.T) {
 	b.delete(victim, "")
 }
 
-// stick puts a process where SIGKILL does not reach it, as in a system call that
-// does not return: into a frozen cgroup of version 1.
-func stick(t *testing.T, pid int) (thaw func()) {
-	t.Helper()
-	const root = "/sys/fs/cgroup/freezer"
-	if _, err := os.Stat(root); err != nil {
-		t.Skip("the machine has no cgroup v1, and no other process that cannot be killed")
-	}
-	dir := filepath.Join(root, fmt.Sprintf("quoin-stuck-%d", pid))
-	write := func(name, value string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(value), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	thaw = func() { write("freezer.state", "THAWED") }
-	t.Cleanup(func() {
-		thaw()
-		eventually(t, "the freezer is empty", func() bool { return os.Remove(dir) == nil })
-	})
-	write("cgroup.procs", fmt.Sprint(pid))
-	write("freezer.state", "FROZEN")
-	eventually(t, "it is frozen", func() bool {
-		state, err := os.ReadFile(filepath.Join(dir, "freezer.state"))
-		return err == nil && strings.TrimSpace(string(state)) == "FROZEN"
-	})
-	return thaw
-}
-
 // TestExecThatCannotDie: an exec is stuck in the kernel. The init's exit is told,
 // State and Kill answer at once, and the exec's exit is told when it comes.
 func TestExecThatCannotDie(t *testing.T) {
@@ -202,7 +170,7 @@ func TestExecThatCannotDie(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	thaw := stick(t, p.Pid)
+	thaw := ocitest.Freeze(t, p.Pid)
 	within(t, 3*time.Second, "what does not wait for it", func() {
 		for _, exec := range []string{"e", ""} {
 			if err := c.Kill(t.Context(), exec, unix.SIGKILL, false); err != nil {
@@ -276,7 +244,7 @@ func TestKillIsNotHeldUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	thaw := stick(t, p.Pid)
+	thaw := ocitest.Freeze(t, p.Pid)
 	within(t, 5*time.Second, "the kill", func() {
 		if err := c.Kill(t.Context(), "", unix.SIGKILL, true); err != nil && !errdefs.IsNotFound(err) {
 			t.Errorf("%v", err)
