@@ -57,8 +57,8 @@ func bounded[T any](c *Container, ctx context.Context, limit time.Duration, step
 // stepGrace is how long a step that looks at its context has to return.
 const stepGrace = 100 * time.Millisecond
 
-// within is bounded for a step that has no result.
-func (c *Container) within(ctx context.Context, limit time.Duration, step string, do func() error) error {
-	_, err := bounded(c, ctx, limit, step, func(context.Context) (struct{}, error) { return struct{}{}, do() }, nil)
+// within is bounded for a step that has no result, whether its client waits or not.
+func (c *Container) within(limit time.Duration, step string, do func() error) error {
+	_, err := bounded(c, context.Background(), limit, step, func(context.Context) (struct{}, error) { return struct{}{}, do() }, nil)
 	return err
 }

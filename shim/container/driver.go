@@ -139,7 +139,7 @@ func (e freezeOp) perform(c *Container) {
 
 func (e record) perform(c *Container) {
 	c.work(func() error {
-		return c.within(context.Background(), c.set.env.Deadlines.Record, "record the exit", func() error { return c.record(e) })
+		return c.within(c.set.env.Deadlines.Record, "record the exit", func() error { return c.record(e) })
 	}, func(err error) event {
 		if err != nil {
 			// It is told all the same: nobody else knows this exit.

@@ -63,5 +63,5 @@ func (c *Container) connect(ctx context.Context, io *stdio.IO) error {
 // may not return.
 func (c *Container) closeIO(io *stdio.IO) error {
 	d := c.set.env.Deadlines
-	return c.within(context.Background(), 3*d.Logger+d.Drain, "close the streams", io.Close)
+	return c.within(3*d.Logger+d.Drain, "close the streams", io.Close)
 }
