@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
 )
@@ -53,8 +52,8 @@ func RecordBirth(bundle string, b Birth) error {
 
 // RecordExecBirth stores that an exec was made; ids are those of RecordExec.
 func RecordExecBirth(bundle, id string, b Birth) error {
-	if id == "" || !utf8.ValidString(id) {
-		return fmt.Errorf("record birth of exec %q: its id is empty or not UTF-8: %w", id, errdefs.ErrInvalidArgument)
+	if err := checkExecID(id); err != nil {
+		return fmt.Errorf("record birth: %w", err)
 	}
 	b.Exec = id
 	return writeBirth(bundle, birthOf(id), b)
@@ -120,15 +119,9 @@ func readBirth(bundle, name, exec string) (Birth, error) {
 	if err != nil {
 		return Birth{}, err
 	}
-	if err := checkVersion(content, path); err != nil {
-		return Birth{}, err
-	}
 	var s storedBirth
-	if err := json.Unmarshal(content, &s); err != nil {
-		return Birth{}, &CorruptError{path, err}
-	}
-	if err := s.check(); err != nil {
-		return Birth{}, &CorruptError{path, err}
+	if err := decodeInto(&s, content, path); err != nil {
+		return Birth{}, err
 	}
 	if exec != "" && s.Exec != exec {
 		return Birth{}, &CorruptError{path, fmt.Errorf("it belongs to exec %q", s.Exec)}

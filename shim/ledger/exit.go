@@ -142,17 +142,25 @@ func checkVersion(b []byte, path string) error {
 	return nil
 }
 
+// decodeInto reads one record, of an exit or a birth.
+func decodeInto(record interface{ check() error }, b []byte, path string) error {
+	if err := checkVersion(b, path); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, record); err != nil {
+		return &CorruptError{path, err}
+	}
+	if err := record.check(); err != nil {
+		return &CorruptError{path, err}
+	}
+	return nil
+}
+
 // decode reads one record of an exit; exec is the one that path belongs to.
 func decode(b []byte, path, exec string) (Exit, error) {
-	if err := checkVersion(b, path); err != nil {
-		return Exit{}, err
-	}
 	var s stored
-	if err := json.Unmarshal(b, &s); err != nil {
-		return Exit{}, &CorruptError{path, err}
-	}
-	if err := s.check(); err != nil {
-		return Exit{}, &CorruptError{path, err}
+	if err := decodeInto(&s, b, path); err != nil {
+		return Exit{}, err
 	}
 	if s.Exec != exec {
 		return Exit{}, &CorruptError{path, fmt.Errorf("it belongs to exec %q", s.Exec)}

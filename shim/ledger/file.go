@@ -57,11 +57,19 @@ func Record(bundle string, e Exit) error {
 // RecordExec stores how an exec ended, as Record does. Any id will do that is
 // not empty and that protobuf can carry, which is to say valid UTF-8.
 func RecordExec(bundle, id string, e Exit) error {
-	if id == "" || !utf8.ValidString(id) {
-		return fmt.Errorf("record exit of exec %q: its id is empty or not UTF-8: %w", id, errdefs.ErrInvalidArgument)
+	if err := checkExecID(id); err != nil {
+		return fmt.Errorf("record exit: %w", err)
 	}
 	e.Exec = id
 	return record(bundle, execFile(id), e)
+}
+
+// checkExecID refuses what no record can carry.
+func checkExecID(id string) error {
+	if id == "" || !utf8.ValidString(id) {
+		return fmt.Errorf("the exec's id %q is empty or not UTF-8: %w", id, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 func record(bundle, name string, e Exit) error {
