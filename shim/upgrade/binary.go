@@ -56,19 +56,13 @@ func Find(path string) (*Binary, error) {
 	if !filepath.IsAbs(path) || strings.ContainsRune(path, 0) {
 		return nil, fmt.Errorf("binary %q is not an absolute path: %w", path, errdefs.ErrInvalidArgument)
 	}
-	low, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	b, err := openBinary(filepath.Clean(path))
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil, fmt.Errorf("binary %s does not exist: %w", path, errdefs.ErrInvalidArgument)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open binary: %w", &os.PathError{Op: "open", Path: path, Err: err})
+		return nil, fmt.Errorf("open binary: %w", err)
 	}
-	defer unix.Close(low)
-	fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, binaryFD)
-	if err != nil {
-		return nil, fmt.Errorf("open binary %s: %w", path, os.NewSyscallError("fcntl", err))
-	}
-	b := &Binary{path: filepath.Clean(path), fd: fd}
 	if err := b.check(); err != nil {
 		b.Close()
 		return nil, err
@@ -78,16 +72,24 @@ func Find(path string) (*Binary, error) {
 
 // Self is the program that this process runs, whatever has become of its path.
 func Self() (*Binary, error) {
-	fd, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	b, err := openBinary("/proc/self/exe")
 	if err != nil {
-		return nil, fmt.Errorf("open the shim's own executable: %w", os.NewSyscallError("open", err))
+		return nil, fmt.Errorf("open the shim's own executable: %w", err)
 	}
-	defer unix.Close(fd)
-	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, binaryFD)
+	return b, nil
+}
+
+func openBinary(path string) (*Binary, error) {
+	low, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open the shim's own executable: %w", os.NewSyscallError("fcntl", err))
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	return &Binary{path: "/proc/self/exe", fd: high}, nil
+	defer unix.Close(low)
+	fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, binaryFD)
+	if err != nil {
+		return nil, &os.PathError{Op: "fcntl", Path: path, Err: err}
+	}
+	return &Binary{path: path, fd: fd}, nil
 }
 
 func (b *Binary) check() error {
@@ -110,9 +112,6 @@ func (b *Binary) check() error {
 	}
 	return nil
 }
-
-// Path of the binary, clean.
-func (b *Binary) Path() string { return b.path }
 
 // Close gives the descriptor up.
 func (b *Binary) Close() { _ = unix.Close(b.fd) }
