@@ -76,11 +76,7 @@ func Probe(root string) (Facts, error) {
 	if err != nil {
 		return Facts{}, err
 	}
-	data, err := os.ReadFile(root + "/proc/self/cgroup")
-	if err != nil {
-		return Facts{}, fmt.Errorf("find our own cgroup: %w", err)
-	}
-	members, err := parseMemberships(string(data))
+	members, err := readMemberships(root, "self")
 	if err != nil {
 		return Facts{}, fmt.Errorf("find our own cgroup: %w", err)
 	}

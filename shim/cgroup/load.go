@@ -3,9 +3,7 @@
 package cgroup
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,15 +49,7 @@ func Load(pid int) (*Cgroup, error) { return loadIn("", pid) }
 func Open(cgroupsPath string) (*Cgroup, error) { return OpenIn("", cgroupsPath) }
 
 func loadIn(root string, pid int) (*Cgroup, error) {
-	data, err := os.ReadFile(filepath.Join(root+"/proc", strconv.Itoa(pid), "cgroup"))
-	if err != nil {
-		// ESRCH is what the kernel says when the process ends in between.
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			return nil, fmt.Errorf("load the cgroup of process %d: no such process: %w", pid, errdefs.ErrNotFound)
-		}
-		return nil, fmt.Errorf("load the cgroup of process %d: %w", pid, err)
-	}
-	members, err := parseMemberships(string(data))
+	members, err := readMemberships(root, strconv.Itoa(pid))
 	if err != nil {
 		return nil, fmt.Errorf("load the cgroup of process %d: %w", pid, err)
 	}

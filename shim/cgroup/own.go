@@ -2,20 +2,13 @@
 
 package cgroup
 
-import (
-	"fmt"
-	"os"
-)
+import "fmt"
 
 // Own returns the path of this process's cgroup as /proc/self/cgroup shows it:
 // that of cgroup2, or where there is none of the name=systemd hierarchy, or of
 // the first v1 controller. It is "/" for a process in no cgroup of its own.
 func Own() (string, error) {
-	data, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "", fmt.Errorf("find the shim's own cgroup: %w", err)
-	}
-	members, err := parseMemberships(string(data))
+	members, err := readMemberships("", "self")
 	if err != nil {
 		return "", fmt.Errorf("find the shim's own cgroup: %w", err)
 	}

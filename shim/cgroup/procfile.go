@@ -3,8 +3,15 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // membership is one line of /proc/<pid>/cgroup.
@@ -14,6 +21,20 @@ type membership struct {
 	path        string
 	// deleted is set when the directory was removed under the process.
 	deleted bool
+}
+
+// readMemberships reads those of a process: a pid, or "self". It fails with
+// ErrNotFound when there is no such process.
+func readMemberships(root, pid string) ([]membership, error) {
+	data, err := os.ReadFile(filepath.Join(root+"/proc", pid, "cgroup"))
+	// ESRCH is what the kernel says when the process ends in between.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil, fmt.Errorf("no such process: %w: %w", err, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseMemberships(string(data))
 }
 
 // parseMemberships reads the format of cgroups(7), "/proc/[pid]/cgroup":

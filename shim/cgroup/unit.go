@@ -3,17 +3,13 @@
 package cgroup
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 )
 
 // CheckUnit fails with ErrFailedPrecondition when a process is not in the unit of
@@ -27,14 +23,10 @@ func checkUnitIn(root string, pid int, cgroupsPath string) error {
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile(filepath.Join(root+"/proc", strconv.Itoa(pid), "cgroup"))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+	members, err := readMemberships(root, strconv.Itoa(pid))
+	if errdefs.IsNotFound(err) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("find the cgroup of process %d: %w", pid, err)
-	}
-	members, err := parseMemberships(string(data))
 	if err != nil {
 		return fmt.Errorf("find the cgroup of process %d: %w", pid, err)
 	}
