@@ -88,30 +88,50 @@ func (w *OOMWatcher) add(id string, source oomSource, parent string) error {
 	watch := &oomWatch{id: id, source: source}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.watches[id]; ok {
-		source.close()
-		return fmt.Errorf("watch %s for OOM kills: %w", id, errdefs.ErrAlreadyExists)
-	}
-	w.next++
-	watch.token = w.next
-	if err := w.control(unix.EPOLL_CTL_ADD, watch); err != nil {
-		source.close()
-		return fmt.Errorf("watch %s for OOM kills: %w", id, err)
+	if err := w.arm(watch); err != nil {
+		return err
 	}
 	// Counted after it was armed: a kill in between is seen either way.
 	watch.kills, _ = source.kills()
 	if parent != "" {
-		p := w.parents[parent]
-		if p == nil {
-			p = &oomParent{dir: parent, below: map[*oomWatch]bool{}}
-			w.parents[parent] = p
-		}
-		watch.parent = p
-		p.add(watch, w.onKill)
+		watch.parent = w.parent(parent, 0)
+		watch.parent.add(watch, w.onKill)
 	}
-	w.watches[id] = watch
+	return nil
+}
+
+// arm begins to watch; w.mu is held, so that nobody looks before the watch is
+// complete. It closes the source when it fails.
+func (w *OOMWatcher) arm(watch *oomWatch) (err error) {
+	defer func() {
+		if err != nil {
+			watch.source.close()
+			err = fmt.Errorf("watch %s for OOM kills: %w", watch.id, err)
+		}
+	}()
+	if _, ok := w.watches[watch.id]; ok {
+		return errdefs.ErrAlreadyExists
+	}
+	w.next++
+	watch.token = w.next
+	if err := w.control(unix.EPOLL_CTL_ADD, watch); err != nil {
+		return err
+	}
+	w.watches[watch.id] = watch
 	w.tokens[watch.token] = watch
 	return nil
+}
+
+// parent returns what is known of a cgroup above; told is what a new one begins
+// with. w.mu is held.
+func (w *OOMWatcher) parent(dir string, told int64) *oomParent {
+	p := w.parents[dir]
+	if p == nil {
+		p = &oomParent{dir: dir, below: map[*oomWatch]bool{}}
+		p.told.Store(told)
+		w.parents[dir] = p
+	}
+	return p
 }
 
 // Check looks at the counter now and reports whether there was a new kill.
@@ -170,6 +190,9 @@ func (w *OOMWatcher) Close() {
 }
 
 func (w *OOMWatcher) control(op int, watch *oomWatch) error {
+	if watch.source.fd() < 0 {
+		return nil // goneSource
+	}
 	conn, err := w.epoll.SyscallConn()
 	if err != nil {
 		return err

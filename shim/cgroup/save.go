@@ -4,12 +4,10 @@ package cgroup
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 )
 
 // saved is a Cgroup as JSON.
@@ -112,8 +110,7 @@ func (w *OOMWatcher) Resume(id string, c *Cgroup, s OOMState) error {
 	}
 	watch := &oomWatch{id: id, source: source, kills: s.Kills, told: s.Told, base: s.Base}
 	if err := w.resume(watch, s); err != nil {
-		source.close()
-		return fmt.Errorf("watch %s for OOM kills: %w", id, err)
+		return err
 	}
 	watch.look(w.onKill)
 	return nil
@@ -122,28 +119,16 @@ func (w *OOMWatcher) Resume(id string, c *Cgroup, s OOMState) error {
 func (w *OOMWatcher) resume(watch *oomWatch, s OOMState) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.watches[watch.id]; ok {
-		return errdefs.ErrAlreadyExists
-	}
-	w.next++
-	watch.token = w.next
-	if err := w.control(unix.EPOLL_CTL_ADD, watch); err != nil && !errors.Is(err, unix.EBADF) {
+	if err := w.arm(watch); err != nil {
 		return err
 	}
 	if s.Parent != "" {
-		p := w.parents[s.Parent]
-		if p == nil {
-			p = &oomParent{dir: s.Parent, below: map[*oomWatch]bool{}}
-			p.told.Store(s.ParentTold)
-			w.parents[s.Parent] = p
-		}
+		p := w.parent(s.Parent, s.ParentTold)
 		watch.parent = p
 		p.mu.Lock()
 		p.below[watch] = true
 		p.mu.Unlock()
 	}
-	w.watches[watch.id] = watch
-	w.tokens[watch.token] = watch
 	return nil
 }
 
