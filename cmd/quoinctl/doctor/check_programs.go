@@ -54,14 +54,10 @@ func daemonFinding(w *world) Finding {
 func (w *world) searchPath() (all, own []string) {
 	path, self := w.envPath, w.self
 	if w.daemon.pid > 0 {
-		proc := "/proc/" + strconv.Itoa(w.daemon.pid)
-		environ, err := w.read(proc + "/environ")
-		for v := range strings.SplitSeq(environ, "\x00") {
-			if p, ok := strings.CutPrefix(v, "PATH="); ok && err == nil {
-				path = p
-			}
+		if p, set, err := w.daemonVariable("PATH"); err == nil && set {
+			path = p
 		}
-		if exe, err := os.Readlink(w.at(proc + "/exe")); err == nil {
+		if exe, err := os.Readlink(w.at("/proc/" + strconv.Itoa(w.daemon.pid) + "/exe")); err == nil {
 			self = strings.TrimSuffix(exe, " (deleted)")
 		}
 	}

@@ -24,13 +24,20 @@ func (w *world) shimVariable(name string) (value string, told bool) {
 	if w.daemon.pid == 0 {
 		return "", false
 	}
+	value, _, err := w.daemonVariable(name)
+	return value, err == nil
+}
+
+// daemonVariable is a variable of the environment that the daemon was started in, and
+// whether it is set there.
+func (w *world) daemonVariable(name string) (value string, set bool, err error) {
 	environ, err := w.read("/proc/" + strconv.Itoa(w.daemon.pid) + "/environ")
 	for kv := range strings.SplitSeq(environ, "\x00") {
 		if v, ok := strings.CutPrefix(kv, name+"="); ok {
-			value = v
+			value, set = v, true
 		}
 	}
-	return value, err == nil
+	return value, set, err
 }
 
 // checkDeadlines shows what the shims wait for at most.
