@@ -125,14 +125,11 @@ func initialize(ic *plugin.InitContext, p prober) (*Driver, error) {
 	if facts.Mode == cgroup.Unified && facts.SystemdRuns() && facts.Answered {
 		var ctx context.Context
 		ctx, driver.stop = context.WithCancel(ic.Context)
-		driver.keeper = newKeeper(p.root, filepath.Join(filepath.Dir(stateDir), taskPlugin))
+		driver.keeper = newKeeper(p.root, filepath.Join(filepath.Dir(stateDir), config.BundlesDir))
 		go driver.keeper.keep(ctx)
 	}
 	return driver, nil
 }
-
-// taskPlugin is the directory of the plugin that makes the bundles.
-const taskPlugin = "io.containerd.runtime.v2.task"
 
 // export shows the decision and its grounds in `ctr plugins ls -d`.
 func export(ic *plugin.InitContext, f Facts, d Decision) {

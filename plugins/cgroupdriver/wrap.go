@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	shimv2 "github.com/containerd/containerd/v2/core/runtime/v2"
 	"github.com/containerd/log"
 	"github.com/containerd/plugin"
 
+	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/cgroup"
 )
 
@@ -33,22 +33,14 @@ func WrapCRI(r *plugin.Registration) {
 // io.containerd.shim.v1.manager, before it is registered.
 func WrapShims(r *plugin.Registration) {
 	wrap(r, func(ic *plugin.InitContext, d *Driver) error {
-		config, ok := ic.Config.(*shimv2.ShimConfig)
+		shims, ok := ic.Config.(*shimv2.ShimConfig)
 		if !ok {
 			return fmt.Errorf("%s: cannot tell the shims the cgroup driver: the configuration is a %T", r.URI(), ic.Config)
 		}
-		env := setDefault(slices.Clone(config.Env), cgroup.DriverEnv, string(d.decision.Driver))
-		config.Env = setDefault(env, cgroup.SliceEnv, d.shimSlice)
+		env := config.WithVariable(shims.Env, cgroup.DriverEnv, string(d.decision.Driver))
+		shims.Env = config.WithVariable(env, cgroup.SliceEnv, d.shimSlice)
 		return nil
 	})
-}
-
-// setDefault adds a variable that has a value and is not there.
-func setDefault(env []string, name, value string) []string {
-	if value == "" || slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
-		return env
-	}
-	return append(env, name+"="+value)
 }
 
 // find returns the instance of this plugin, nil where the user disabled it.

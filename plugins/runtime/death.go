@@ -26,9 +26,6 @@ import (
 	"github.com/quoin-io/quoin/shim/ledger"
 )
 
-// taskDir is the directory of bundles below the daemon's state directory.
-const taskDir = "io.containerd.runtime.v2.task"
-
 // cleanupTimeout is containerd's name for how long it waits for a shim's delete.
 const cleanupTimeout = "io.containerd.timeout.shim.cleanup"
 
@@ -49,7 +46,7 @@ func newObituary(ctx context.Context, state string) (*obituary, error) {
 	if err := os.Setenv(config.CleanupEnv, timeout.Get(cleanupTimeout).String()); err != nil {
 		return nil, fmt.Errorf("tell the shims how long their end may take: %w", err)
 	}
-	return &obituary{Witnesses: w, told: deaths.NewTold(), tasks: filepath.Join(state, taskDir)}, nil
+	return &obituary{Witnesses: w, told: deaths.NewTold(), tasks: filepath.Join(state, config.BundlesDir)}, nil
 }
 
 // loaded takes over the tasks that an earlier daemon has left.

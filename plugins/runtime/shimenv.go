@@ -60,21 +60,12 @@ func WrapShims(r *plugin.Registration) {
 		if !ok {
 			return nil, fmt.Errorf("%s: cannot tell the shims their settings: the configuration is a %T", r.URI(), ic.Config)
 		}
-		shims.Env = withDefaults(shims.Env, o.shimEnv)
+		for _, kv := range o.shimEnv {
+			name, value, _ := strings.Cut(kv, "=")
+			shims.Env = config.WithVariable(shims.Env, name, value)
+		}
 		return inner(ic)
 	}
-}
-
-// withDefaults adds the variables that are not there.
-func withDefaults(env, more []string) []string {
-	env = slices.Clone(env)
-	for _, kv := range more {
-		name, _, _ := strings.Cut(kv, "=")
-		if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
-			env = append(env, kv)
-		}
-	}
-	return env
 }
 
 // valueOf finds a variable in env, else in the daemon's environment, which shims

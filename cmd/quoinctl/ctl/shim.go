@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/quoin-io/quoin/config"
 )
 
 // findShim fills in --shim-address for "shim --id": ctr computes the socket's
@@ -37,7 +39,7 @@ func findShim(ctx context.Context, cmd *cli.Command) (context.Context, error) {
 // bootstrapAddress reads the address of a container's shim from the bundle that
 // the daemon keeps in its state directory.
 func bootstrapAddress(state, namespace, id string) (string, error) {
-	path := filepath.Join(state, "io.containerd.runtime.v2.task", namespace, id, "bootstrap.json")
+	path := filepath.Join(state, config.BundlesDir, namespace, id, "bootstrap.json")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("reading the address of the shim of %q: %w", id, err)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/plugins/cgroupdriver"
 )
 
@@ -58,10 +59,6 @@ func (s source) String() string {
 	return "computed"
 }
 
-// bundlesDir is where containerd keeps the bundles of running tasks, by
-// namespace and id, below its state directory.
-const bundlesDir = "io.containerd.runtime.v2.task"
-
 // checkShapes counts the running containers whose cgroupsPath is not of the
 // node's driver. It reads their bundles, so it needs no daemon.
 func checkShapes(_ context.Context, w *world) Finding {
@@ -97,7 +94,7 @@ func checkShapes(_ context.Context, w *world) Finding {
 type bundle struct{ name, cgroupsPath string }
 
 func (w *world) bundles() ([]bundle, error) {
-	top := filepath.Join(w.place.State, bundlesDir)
+	top := filepath.Join(w.place.State, config.BundlesDir)
 	namespaces, err := os.ReadDir(w.at(top))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, pathless(err)

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/quoin-io/quoin/config"
 )
 
 // modeRule says who may do what with a file of the daemon's.
@@ -37,7 +39,7 @@ func checkStateMode(_ context.Context, w *world) Finding {
 }
 
 func checkBundlesMode(_ context.Context, w *world) Finding {
-	return w.mode(modeRule{path: filepath.Join(w.place.State, bundlesDir), fail: 0o022, warn: 0o044, want: 0o711,
+	return w.mode(modeRule{path: filepath.Join(w.place.State, config.BundlesDir), fail: 0o022, warn: 0o044, want: 0o711,
 		risk: "others can change what containers run"})
 }
 

@@ -14,12 +14,10 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/bootstrap"
 	"github.com/quoin-io/quoin/shim/bundle"
 )
-
-// tasks is the directory of bundles below a daemon's state directory.
-const tasks = "io.containerd.runtime.v2.task"
 
 // Shim is one that serves bundles.
 type Shim struct {
@@ -42,7 +40,7 @@ type Bundle struct {
 // for each bundle that could not be read. A bundle that no shim has been started
 // for yet is left out. A state directory without bundles is errdefs.ErrNotFound.
 func Find(state string) ([]Shim, error) {
-	root := filepath.Join(state, tasks)
+	root := filepath.Join(state, config.BundlesDir)
 	namespaces, err := subdirectories(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is no state directory of a daemon, %s does not exist: %w", state, root, errdefs.ErrNotFound)
@@ -68,7 +66,7 @@ func Address(state, namespace, id string) (string, error) {
 			return "", err
 		}
 	}
-	return bootstrap.BundleAddress(filepath.Join(state, tasks, namespace, id))
+	return bootstrap.BundleAddress(filepath.Join(state, config.BundlesDir, namespace, id))
 }
 
 // findIn lists the shims of one namespace. What vanishes meanwhile was not there.

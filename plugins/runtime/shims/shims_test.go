@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/control"
 	"github.com/quoin-io/quoin/shim/task"
 )
@@ -46,7 +47,7 @@ func newState(t *testing.T) state {
 // bundle makes one with files by name.
 func (s state) bundle(ns, id string, files map[string]string) Bundle {
 	s.t.Helper()
-	b := Bundle{ID: id, Path: filepath.Join(s.dir, tasks, ns, id)}
+	b := Bundle{ID: id, Path: filepath.Join(s.dir, config.BundlesDir, ns, id)}
 	if err := os.MkdirAll(b.Path, 0o700); err != nil {
 		s.t.Fatal(err)
 	}
