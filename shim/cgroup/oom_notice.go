@@ -2,7 +2,10 @@
 
 package cgroup
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // oomNotices are what the eventfd of a v1 memory cgroup was signalled for: each
 // time that memory ran out, before anything was killed, and once more some time
@@ -25,26 +28,25 @@ func (n *oomNotices) ranOut() (ran, sure bool) {
 	return ran, ran || n.signals == 0
 }
 
-const (
-	// removalPatience is how long the signal of a removal may take: the kernel
-	// sends it when nobody uses the cgroup any more.
-	removalPatience = 500 * time.Millisecond
-	removalTick     = 5 * time.Millisecond
-)
+// removalPatience is how long the signal of a removal may take: the kernel sends it
+// when nobody uses the cgroup any more.
+const removalPatience = 500 * time.Millisecond
 
 // ranOut reports a kill in a v1 cgroup that is gone. It waits up to
 // removalPatience, and only where the notices leave a doubt.
 func (o *oomWatch) ranOut(onKill func(id string)) bool {
-	deadline := time.Now().Add(removalPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), removalPatience)
+	defer cancel()
+	b, over := backoff{}, error(nil)
 	for {
 		ran, sure := o.noticed()
 		switch {
 		case ran:
 			return o.report(onKill)
-		case sure || time.Now().After(deadline):
+		case sure || over != nil:
 			return false
 		}
-		<-time.After(removalTick)
+		over = b.wait(ctx)
 	}
 }
 

@@ -62,8 +62,8 @@ func valueOf(data []byte, key string) uint64 {
 	return 0
 }
 
-// backoff waits ever longer between two looks at what gives no notice: the v1
-// freezer and the v1 cgroup.procs.
+// backoff waits ever longer between two looks at what nobody wakes us for: the v1
+// freezer, the v1 cgroup.procs, and an eventfd that another reads, too.
 type backoff struct{ delay time.Duration }
 
 const (
