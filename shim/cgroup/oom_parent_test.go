@@ -81,6 +81,16 @@ func (b *podBed) kill(t *testing.T, id string, n int) {
 	b.pod.kill(t, n)
 }
 
+// killAndRead is a kill that is told of while the container is there.
+func (b *podBed) killAndRead(t *testing.T, id string, n int) {
+	t.Helper()
+	b.kill(t, id, n)
+	if !b.Check(id) {
+		t.Error("the kill was not read")
+	}
+	b.expect(t, id)
+}
+
 func (b *podBed) ended(t *testing.T, id string, want bool) {
 	t.Helper()
 	if got := b.Ended(id); got != want {
@@ -107,11 +117,7 @@ func TestOOMInAGoneCgroup(t *testing.T) {
 // Kills that were read are not held against a cgroup that goes later.
 func TestOOMReadIsNotClaimed(t *testing.T) {
 	b := newPod(t, "a", "b")
-	b.kill(t, "a", 2)
-	if !b.Check("a") {
-		t.Error("the kill was not read")
-	}
-	b.expect(t, "a")
+	b.killAndRead(t, "a", 2)
 	for _, id := range []string{"a", "b"} {
 		b.containers[id].gone = true
 		b.ended(t, id, false)
@@ -150,11 +156,7 @@ func TestOOMInTwoGoneCgroups(t *testing.T) {
 // A neighbour's kill is not added to one that was read in time.
 func TestOOMReadAndGone(t *testing.T) {
 	b := newPod(t, "a", "b")
-	b.kill(t, "a", 1)
-	if !b.Check("a") {
-		t.Error("the kill was not read")
-	}
-	b.expect(t, "a")
+	b.killAndRead(t, "a", 1)
 	b.kill(t, "b", 1)
 	b.containers["a"].gone, b.containers["b"].gone = true, true
 	b.ended(t, "a", false)

@@ -54,11 +54,7 @@ func (b *podBed) another(t *testing.T) *podBed {
 // and one that was told of is not told again.
 func TestOOMAcrossWatchers(t *testing.T) {
 	b := newPod(t, "a", "b")
-	b.kill(t, "a", 1)
-	if !b.Check("a") {
-		t.Error("the kill was not read")
-	}
-	b.expect(t, "a")
+	b.killAndRead(t, "a", 1)
 	b.kill(t, "b", 1)
 	next := b.another(t)
 	next.expect(t, "b")
