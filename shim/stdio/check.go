@@ -55,7 +55,7 @@ func (s *State) checkInput(p plan) error {
 	if s.Input == nil {
 		return nil
 	}
-	if s.Input.FIFO && p.stdin.kind == kindNone || !s.Input.FIFO && p.stdin.kind == kindFIFO {
+	if !s.Input.FIFO && p.stdin.kind == kindFIFO {
 		return invalid("stdin %q with fifo=%t", s.Stdin, s.Input.FIFO)
 	}
 	if s.Input.Cut || s.Input.Exited {
