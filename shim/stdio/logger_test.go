@@ -68,7 +68,7 @@ func playLogger(name string, args []string) int {
 	fmt.Fprintln(out)
 	errText, _ := io.ReadAll(stderr)
 	text, _ := io.ReadAll(stdout)
-	if name == "logger-slow" { // writes what it has only after a while
+	if name == "logger-slow" { // no event to wait for: Close has to leave it this time
 		time.Sleep(300 * time.Millisecond)
 	}
 	fmt.Fprintf(out, "%sstderr: %s", text, errText)
