@@ -114,10 +114,7 @@ func benchmarkOutput(b *testing.B, size int, to func(string) string) {
 func BenchmarkOpenClose(b *testing.B) {
 	in, out, errs := mkfifo(b, "in"), mkfifo(b, "out"), mkfifo(b, "err")
 	for _, path := range []string{out, errs} {
-		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			b.Fatal(err)
-		}
+		f := openReader(b, path)
 		defer f.Close()
 	}
 	o := testOptions(b)
@@ -141,10 +138,7 @@ func BenchmarkOpenClose(b *testing.B) {
 func BenchmarkIdle(b *testing.B) {
 	in, out, errs := mkfifo(b, "in"), mkfifo(b, "out"), mkfifo(b, "err")
 	for _, path := range []string{out, errs} {
-		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			b.Fatal(err)
-		}
+		f := openReader(b, path)
 		defer f.Close()
 	}
 	o := testOptions(b)

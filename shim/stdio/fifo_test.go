@@ -24,12 +24,8 @@ func TestTenThousandLinesOnBothStreams(t *testing.T) {
 	cmd := start(t, i, countTo(10000, "o")+"; "+countTo(10000, "e")+" >&2")
 	waitFor(t, cmd)
 	mustDrain(t, i)
-	if got, want := string(ro.wait(t)), lines("o", 10000); got != want {
-		t.Errorf("stdout has %d bytes, want %d", len(got), len(want))
-	}
-	if got, want := string(re.wait(t)), lines("e", 10000); got != want {
-		t.Errorf("stderr has %d bytes, want %d", len(got), len(want))
-	}
+	ro.want(t, lines("o", 10000))
+	re.want(t, lines("e", 10000))
 	mustClose(t, i)
 	mustClose(t, i)
 }
@@ -38,10 +34,7 @@ func TestMegabytesToASlowReader(t *testing.T) {
 	checkLeaks(t)
 	out := mkfifo(t, "out")
 	i := mustOpen(t, Streams{Stdout: out}, testOptions(t))
-	f, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := openReader(t, out)
 	defer f.Close()
 	// A pipe of one page that is read in bits: the copier has to wait all the time.
 	conn, err := f.SyscallConn()
@@ -111,9 +104,7 @@ func TestReaderGoesAndComesBack(t *testing.T) {
 	r := readAll(out)
 	waitFor(t, cmd)
 	mustDrain(t, i)
-	if got, want := string(r.wait(t)), lines("l", 100000); got != want {
-		t.Errorf("%d bytes after the reader came back, want %d", len(got), len(want))
-	}
+	r.want(t, lines("l", 100000))
 }
 
 func TestOutputWaitsForAReaderAfterTheExit(t *testing.T) {
@@ -121,10 +112,7 @@ func TestOutputWaitsForAReaderAfterTheExit(t *testing.T) {
 	out := mkfifo(t, "out")
 	in := mkfifo(t, "in")
 	i := mustOpen(t, Streams{Stdin: in, Stdout: out}, testOptions(t))
-	f, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := openReader(t, out)
 	cmd := start(t, i, "read x; "+countTo(1000, "l"))
 	f.Close() // the daemon dies; then the process ends
 	if err := i.CloseStdin(); err != nil {
@@ -134,9 +122,7 @@ func TestOutputWaitsForAReaderAfterTheExit(t *testing.T) {
 	mustDrain(t, i)
 	eventually(t, "the copier has let go of its reading end", func() bool { return i.fds.get(stdoutKeeper) == nil })
 	r := readAll(out) // the daemon is back
-	if got, want := string(r.wait(t)), lines("l", 1000); got != want {
-		t.Errorf("%d bytes, want %d", len(got), len(want))
-	}
+	r.want(t, lines("l", 1000))
 }
 
 func TestCloseWhileNoReaderComes(t *testing.T) {
@@ -144,10 +130,7 @@ func TestCloseWhileNoReaderComes(t *testing.T) {
 	out := mkfifo(t, "out")
 	in := mkfifo(t, "in")
 	i := mustOpen(t, Streams{Stdin: in, Stdout: out}, testOptions(t))
-	f, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := openReader(t, out)
 	cmd := start(t, i, "read x; echo bye")
 	f.Close()
 	if err := i.CloseStdin(); err != nil {
@@ -238,10 +221,7 @@ func TestDrainIsBoundedAndLosesNothing(t *testing.T) {
 	checkLeaks(t)
 	out := mkfifo(t, "out")
 	i := mustOpen(t, Streams{Stdout: out}, testOptions(t))
-	f, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := openReader(t, out)
 	defer f.Close()
 	cmd := start(t, i, "head -c 120000 /dev/zero")
 	waitFor(t, cmd)

@@ -3,14 +3,11 @@
 package stdio
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -156,51 +153,6 @@ func openFDs(t testing.TB) map[string]string {
 		}
 	}
 	return fds
-}
-
-func mkfifo(t testing.TB, name string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := unix.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// reader is a client that reads a named pipe to its end.
-type reader struct {
-	buf  bytes.Buffer
-	err  error
-	done chan struct{}
-}
-
-// readAll opens path as a client does, blocking, and reads it to the end.
-func readAll(path string) *reader {
-	r := &reader{done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		f, err := os.OpenFile(path, os.O_RDONLY, 0)
-		if err != nil {
-			r.err = err
-			return
-		}
-		defer f.Close()
-		_, r.err = io.Copy(&r.buf, f)
-	}()
-	return r
-}
-
-func (r *reader) wait(t testing.TB) []byte {
-	t.Helper()
-	select {
-	case <-r.done:
-	case <-time.After(patience):
-		t.Fatal("no end of the output")
-	}
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	return r.buf.Bytes()
 }
 
 // mustOpen opens an IO that is closed at the test's end.

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // byEachMove runs a test with each way to move an IO.
@@ -22,7 +20,7 @@ func byEachMove(t *testing.T, test func(*testing.T, move)) {
 	}
 }
 
-// finishing calls Finish as the container does.
+// beginFinish calls Finish as the container does.
 func beginFinish(t *testing.T, i *IO, linger time.Duration) chan error {
 	t.Helper()
 	done := make(chan error, 1)
@@ -49,10 +47,7 @@ func TestMoveWhileDraining(t *testing.T) {
 	byEachMove(t, func(t *testing.T, move move) {
 		out := mkfifo(t, "out")
 		i := mustOpen(t, Streams{Stdout: out}, testOptions(t))
-		f, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := openReader(t, out)
 		defer f.Close()
 		waitFor(t, start(t, i, "head -c 120000 /dev/zero"))
 		done := beginFinish(t, i, time.Minute)
@@ -117,10 +112,7 @@ func TestMoveWhileNoReaderIsThere(t *testing.T) {
 	byEachMove(t, func(t *testing.T, move move) {
 		out := mkfifo(t, "out")
 		i := mustOpen(t, Streams{Stdout: out}, testOptions(t))
-		f, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := openReader(t, out)
 		cmd := process(t, i, countTo(1000, "l"))
 		if err := i.Started(testContext(t)); err != nil {
 			t.Fatal(err)
@@ -135,9 +127,7 @@ func TestMoveWhileNoReaderIsThere(t *testing.T) {
 			i = move(t, i)
 		}
 		r := readAll(out) // the daemon is back
-		if got, want := string(r.wait(t)), lines("l", 1000); got != want {
-			t.Errorf("%d bytes, want %d", len(got), len(want))
-		}
+		r.want(t, lines("l", 1000))
 		i = move(t, i)
 		mustClose(t, i)
 	})
@@ -147,10 +137,7 @@ func TestMoveWithFullPipesAndNoReader(t *testing.T) {
 	byEachMove(t, func(t *testing.T, move move) {
 		out := mkfifo(t, "out")
 		i := mustOpen(t, Streams{Stdout: out}, testOptions(t))
-		f, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := openReader(t, out)
 		cmd := start(t, i, countTo(100000, "l"))
 		f.Close()
 		for range 5 {
@@ -160,9 +147,7 @@ func TestMoveWithFullPipesAndNoReader(t *testing.T) {
 		r := readAll(out)
 		waitFor(t, cmd)
 		mustDrain(t, i)
-		if got, want := string(r.wait(t)), lines("l", 100000); got != want {
-			t.Errorf("%d bytes, want %d", len(got), len(want))
-		}
+		r.want(t, lines("l", 100000))
 	})
 }
 

@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // flow is one way for bytes to go through an IO in both directions.
@@ -189,10 +187,7 @@ func writeClient(path string, f flow) error {
 // clientEnd opens a client's named pipe for reading, without a wait for the shim.
 func clientEnd(t *testing.T, path string, f flow) *os.File {
 	t.Helper()
-	r, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := openReader(t, path)
 	if f.slow {
 		shrinkPipe(t, r)
 	}
@@ -235,10 +230,7 @@ func TestParkedStreamsStandStill(t *testing.T) {
 	checkLeaks(t)
 	out := mkfifo(t, "out")
 	i := mustOpen(t, Streams{Stdout: out}, testOptions(t))
-	r, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := openReader(t, out)
 	defer r.Close()
 	_, end, _ := i.Child()
 	stdout := dupEnd(t, end)

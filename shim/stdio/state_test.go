@@ -79,10 +79,7 @@ func parkedPipes(t testing.TB) (*IO, State) {
 	t.Helper()
 	in, out := mkfifo(t, "in"), mkfifo(t, "out")
 	i := mustOpen(t, Streams{Stdin: in, Stdout: out, Stderr: out}, testOptions(t))
-	f, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := openReader(t, out)
 	t.Cleanup(func() { f.Close() })
 	for _, end := range ends(i.Child()) { // or the outputs end
 		held := dupEnd(t, end)
