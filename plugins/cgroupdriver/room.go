@@ -30,7 +30,7 @@ func makeRoom(ctx context.Context, root string, facts *Facts, d *Decision) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, roomDeadline)
 	defer cancel()
-	v, err := cgroup.LeaveTopIn(ctx, root)
+	v, err := cgroup.LeaveTop(ctx, root)
 	if err != nil {
 		d.warn("%v", err)
 	}

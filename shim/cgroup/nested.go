@@ -34,15 +34,12 @@ type Vacated struct {
 // can enter it again. Nothing above the namespace is touched.
 //
 // It does nothing where we see the kernel's root, on cgroup v1, and where systemd
-// keeps the root empty.
+// keeps the root empty. Every path is taken below root, which is "" for the real one.
 //
 // Errors: ErrFailedPrecondition when processes of another PID namespace are
 // there, which cannot be moved; the kernel's, such as EROFS, when the cgroups
 // are not ours to change; ctx's, when processes appear faster than they go.
-func LeaveTop(ctx context.Context) (Vacated, error) { return LeaveTopIn(ctx, "") }
-
-// LeaveTopIn is LeaveTop below root, which stands for "/".
-func LeaveTopIn(ctx context.Context, root string) (Vacated, error) {
+func LeaveTop(ctx context.Context, root string) (Vacated, error) {
 	mounts, mode, err := readMounts(root)
 	if err != nil {
 		return Vacated{}, fmt.Errorf("leave the root of the cgroup namespace: %w", err)
@@ -62,10 +59,14 @@ func LeaveTopIn(ctx context.Context, root string) (Vacated, error) {
 		if err == nil {
 			return v, nil
 		}
-		// Somebody entered, as an exec into our container does.
-		if !errors.Is(err, unix.EBUSY) || b.wait(ctx) != nil {
-			return v, fmt.Errorf("hand on controllers of the root of the cgroup namespace: %w", err)
+		if errors.Is(err, unix.EBUSY) { // somebody entered, as an exec into our container does
+			over := b.wait(ctx)
+			if over == nil {
+				continue
+			}
+			err = errors.Join(over, err)
 		}
+		return v, fmt.Errorf("hand on controllers of the root of the cgroup namespace: %w", err)
 	}
 }
 

@@ -21,7 +21,7 @@ func TestLeaveTop(t *testing.T) {
 	if !inUnified(t) {
 		return
 	}
-	if v, err := LeaveTop(within(t, time.Second)); err != nil || v.Moved != 0 {
+	if v, err := LeaveTop(within(t, time.Second), ""); err != nil || v.Moved != 0 {
 		t.Errorf("in the kernel's root: %+v, %v; want nothing", v, err)
 	}
 	given := handedOn(t, mountPoint)
@@ -77,7 +77,7 @@ func handedOn(t *testing.T, dir string) string {
 func leave() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	v, err := LeaveTop(ctx)
+	v, err := LeaveTop(ctx, "")
 	switch {
 	case errdefs.IsFailedPrecondition(err):
 		return "refused: " + err.Error()
