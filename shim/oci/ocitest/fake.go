@@ -11,9 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
-	"time"
 )
 
 // binaryName is the name under which the test binary acts as the fake.
