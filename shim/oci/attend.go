@@ -20,11 +20,11 @@ import (
 type attendance struct {
 	children Children
 	build    func() *exec.Cmd
-	started  bool // guarded by mu; cmd is set
-	cmd      *exec.Cmd
+
 	mu       sync.Mutex
-	reaped   bool // guarded by mu
-	unwanted bool // guarded by mu; what starts now is killed
+	cmd      *exec.Cmd // guarded by mu; nil before it is started
+	reaped   bool      // guarded by mu
+	unwanted bool      // guarded by mu; what starts now is killed
 }
 
 // run starts the process, waits for its end and reaps it. A runtime that fails
@@ -39,7 +39,7 @@ func (a *attendance) run() error {
 		return err
 	}
 	a.mu.Lock()
-	a.cmd, a.started = cmd, true
+	a.cmd = cmd
 	if a.unwanted {
 		a.kill(unix.SIGKILL)
 	}
@@ -64,7 +64,7 @@ func (a *attendance) given() bool {
 
 // kill signals the process group. The caller holds mu.
 func (a *attendance) kill(sig unix.Signal) {
-	if a.started && !a.reaped {
+	if a.cmd != nil && !a.reaped {
 		_ = unix.Kill(-a.cmd.Process.Pid, sig) // ESRCH: all of it is gone
 	}
 }
