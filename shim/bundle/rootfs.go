@@ -37,8 +37,7 @@ func (b *Bundle) MountRootfs(ctx context.Context, mounts []mount.Mount) error {
 	case <-ctx.Done():
 	}
 	go func() {
-		<-done
-		err := mount.UnmountAll(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		err := errors.Join(<-done, mount.UnmountAll(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
 		log.L.WithError(err).WithField("rootfs", target).Warn("a mount that was given up has returned, and was undone")
 	}()
 	return overdue(ctx, "mount the rootfs "+describe(mounts), begun)
