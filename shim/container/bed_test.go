@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,7 +44,9 @@ func newBed(t testing.TB, change ...func(*Env)) *bed {
 	}
 	b := &bed{t: t, events: &recorder{changed: make(chan struct{})}, oom: &oomWatched{}}
 	t.Cleanup(func() { // runs last, when the fake has killed what was left
-		eventually(t, "all processes are gone", func() bool { return len(childProcesses()) == 0 })
+		eventually(t, "all processes are gone, and nobody waits for one", func() bool {
+			return len(childProcesses()) == 0 && !slices.Contains(takeInventory(t).fds, "anon_inode:[pidfd]")
+		})
 	})
 	b.fake = ocitest.New(t)
 	env := Env{
