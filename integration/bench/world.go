@@ -6,13 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/quoin-io/quoin/integration/harness"
 )
 
 const (
@@ -28,8 +29,7 @@ const (
 	tokenVariable = "QUOIN_BENCH_TOKEN"
 )
 
-// cleanupPatience bounds the removal of cgroups whose last process has just
-// been killed.
+// cleanupPatience bounds the end of processes that have just been told to.
 const cleanupPatience = 10 * time.Second
 
 // runOutside runs the benchmark in new namespaces and cleans up after it.
@@ -54,7 +54,7 @@ func runOutside(ctx context.Context, o options) (int, error) {
 		err = cmd.Wait()
 		interrupted()
 	}
-	cleanup := errors.Join(removeTrace(token), removeCgroups(token), os.RemoveAll(base))
+	cleanup := errors.Join(removeTrace(token), harness.RemoveCgroups(token), os.RemoveAll(base))
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
@@ -75,30 +75,12 @@ func selfCommand(stage string, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// runInit is PID 1: it prepares the mounts, starts the benchmark and reaps
-// what daemons orphan, as a machine's init would.
+// runInit is PID 1: it prepares the mounts and runs the benchmark.
 func runInit() (int, error) {
 	if err := prepareMounts(); err != nil {
 		return 1, err
 	}
-	cmd := selfCommand(stageBench)
-	if err := cmd.Start(); err != nil {
-		return 1, fmt.Errorf("start the benchmark: %w", err)
-	}
-	for {
-		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, 0, nil)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case err != nil:
-			return 1, fmt.Errorf("wait for the benchmark: %w", err)
-		case pid != cmd.Process.Pid:
-		case status.Signaled():
-			return 1, fmt.Errorf("the benchmark was killed by %v", status.Signal())
-		default:
-			return status.ExitStatus(), nil
-		}
-	}
+	return harness.RunAsInit(selfCommand(stageBench))
 }
 
 // prepareMounts makes the mount namespace private, keeps the machine's /proc
@@ -126,38 +108,6 @@ func prepareMounts() error {
 func base() string      { return os.Getenv(baseVariable) }
 func token() string     { return os.Getenv(tokenVariable) }
 func outerProc() string { return filepath.Join(base(), "proc") }
-
-// removeCgroups removes the cgroups, of every hierarchy, that token names,
-// deepest first. Runtimes remove a container's and leave its parents.
-func removeCgroups(token string) error {
-	var errs []error
-	for _, pattern := range []string{"/sys/fs/cgroup/*/" + token + "*", "/sys/fs/cgroup/" + token + "*"} {
-		tops, err := filepath.Glob(pattern)
-		if err != nil {
-			return fmt.Errorf("look for cgroups: %w", err)
-		}
-		for _, top := range tops {
-			var dirs []string
-			_ = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
-				if err == nil && e.IsDir() {
-					dirs = append(dirs, path)
-				}
-				return nil // what vanishes meanwhile need not be removed
-			})
-			for i := len(dirs) - 1; i >= 0; i-- {
-				errs = append(errs, until(cleanupPatience, func() error { return removeIfThere(dirs[i]) }))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func removeIfThere(dir string) error {
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
 
 // until repeats what has no event to wait for until it succeeds or patience
 // ends, and returns its last error.

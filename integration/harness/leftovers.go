@@ -176,8 +176,9 @@ func tokenCgroups(token string) []string {
 	return dirs
 }
 
-// removeCgroups removes the cgroups named by token, deepest first.
-func removeCgroups(token string) error {
+// RemoveCgroups removes the cgroups, of every hierarchy, whose names begin with
+// token, deepest first. Runtimes remove a container's and leave its parents.
+func RemoveCgroups(token string) error {
 	var errs []error
 	for _, dir := range tokenCgroups(token) {
 		var below []string

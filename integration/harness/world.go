@@ -75,7 +75,7 @@ func runOutside(parts []Part) (int, error) {
 		Pdeathsig: syscall.SIGKILL,
 	}
 	err = cmd.Run()
-	cleanup := errors.Join(removeCgroups(token), os.RemoveAll(base))
+	cleanup := errors.Join(RemoveCgroups(token), os.RemoveAll(base))
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		if !exit.Exited() {
@@ -99,8 +99,8 @@ func selfCommand(stage string, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// runInit is PID 1 of the package's PID namespace: it prepares the namespaces,
-// starts the tests and reaps what they orphan, as a machine's init would.
+// runInit is PID 1 of the package's PID namespace: it prepares the namespaces and
+// runs the tests.
 func runInit() (int, error) {
 	if err := prepareMounts(); err != nil {
 		return 1, err
@@ -112,9 +112,14 @@ func runInit() (int, error) {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return 1, fmt.Errorf("bring the loopback device up: %w", err)
 	}
-	cmd := selfCommand(stageTest)
+	return RunAsInit(selfCommand(stageTest))
+}
+
+// RunAsInit runs a command for process 1 of a PID namespace: it reaps what the
+// command orphans, as a machine's init would, and returns the command's exit code.
+func RunAsInit(cmd *exec.Cmd) (int, error) {
 	if err := cmd.Start(); err != nil {
-		return 1, fmt.Errorf("start the tests: %w", err)
+		return 1, fmt.Errorf("start %s: %w", cmd.Args[0], err)
 	}
 	for {
 		var status syscall.WaitStatus
@@ -122,10 +127,10 @@ func runInit() (int, error) {
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
-			return 1, fmt.Errorf("wait for the tests: %w", err)
+			return 1, fmt.Errorf("wait for %s: %w", cmd.Args[0], err)
 		case pid != cmd.Process.Pid:
 		case status.Signaled():
-			return 1, fmt.Errorf("the tests were killed by %v", status.Signal())
+			return 1, fmt.Errorf("%s was killed by %v", cmd.Args[0], status.Signal())
 		default:
 			return status.ExitStatus(), nil
 		}
