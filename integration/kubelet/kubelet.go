@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -200,15 +199,4 @@ func (k *Kubelet) eventually(t testing.TB, what string, condition func(context.C
 func (k *Kubelet) LogEnd() string {
 	lines := strings.Split(strings.TrimSpace(k.Log()), "\n")
 	return strings.Join(lines[max(0, len(lines)-60):], "\n")
-}
-
-// FileLog is a Log that reads a file.
-func FileLog(path string) func() string {
-	return func() string {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err.Error()
-		}
-		return string(text)
-	}
 }

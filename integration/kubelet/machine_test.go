@@ -95,7 +95,13 @@ func (k *Kubelet) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	k.Log = FileLog(log.Name())
+	k.Log = func() string {
+		text, err := os.ReadFile(log.Name())
+		if err != nil {
+			return err.Error()
+		}
+		return string(text)
+	}
 	cmd := exec.Command(binary.Path(), args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
