@@ -107,7 +107,7 @@ func checkEntered(t *testing.T, i *Inner, outer *harness.Running, b Bounds) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	have, err := Memberships(int(process.Pid()))
+	have, err := memberships(int(process.Pid()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package nested
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 )
 
@@ -17,15 +18,27 @@ func (i *Inner) Doctor(t testing.TB) map[string]Finding {
 	t.Helper()
 	// It fails where something is not in order.
 	out, stderr, err := i.Try(t, "quoinctl doctor --json")
-	var report struct{ Findings []Finding }
-	if jsonErr := json.Unmarshal([]byte(out), &report); jsonErr != nil || len(report.Findings) == 0 {
-		t.Fatalf("the doctor: %v, %v\n%s%s", err, jsonErr, out, stderr)
-	}
-	found := map[string]Finding{}
-	for _, f := range report.Findings {
-		found[f.ID] = f
+	found, jsonErr := Findings([]byte(out))
+	if jsonErr != nil {
+		t.Fatalf("the doctor: %v, %v\n%s", err, jsonErr, stderr)
 	}
 	return found
+}
+
+// Findings reads what `quoinctl doctor --json` prints, by what it has looked at.
+func Findings(report []byte) (map[string]Finding, error) {
+	var all struct{ Findings []Finding }
+	if err := json.Unmarshal(report, &all); err != nil {
+		return nil, fmt.Errorf("read the doctor's report: %w\n%s", err, report)
+	}
+	if len(all.Findings) == 0 {
+		return nil, fmt.Errorf("the doctor's report has no findings:\n%s", report)
+	}
+	found := map[string]Finding{}
+	for _, f := range all.Findings {
+		found[f.ID] = f
+	}
+	return found, nil
 }
 
 // CheckDoctor compares findings with the status that each should have.

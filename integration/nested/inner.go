@@ -79,7 +79,11 @@ func onExit(pid int, f func()) error {
 	}
 	go func() {
 		defer unix.Close(fd)
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+		exit := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(exit, int(patience.Milliseconds()))
+		for err == unix.EINTR { // Go has signals of its own
+			n, err = unix.Poll(exit, int(patience.Milliseconds()))
+		}
 		if n > 0 && err == nil {
 			f()
 		}
@@ -87,9 +91,9 @@ func onExit(pid int, f func()) error {
 	return nil
 }
 
-// Command is a shell in the namespaces of the inner quoind. It is in none of
+// command is a shell in the namespaces of the inner quoind. It is in none of
 // their cgroups.
-func (i *Inner) Command(ctx context.Context, script string) *exec.Cmd {
+func (i *Inner) command(ctx context.Context, script string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "nsenter", "--target", strconv.Itoa(i.pid), "--all",
 		"/bin/sh", "-c", "PATH="+i.place.path()+"; export PATH; "+script)
 	cmd.WaitDelay = time.Second
@@ -112,7 +116,7 @@ func (i *Inner) Try(t testing.TB, script string) (stdout, stderr string, err err
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := i.Command(ctx, script)
+	cmd := i.command(ctx, script)
 	var said strings.Builder
 	cmd.Stderr = &said
 	out, err := cmd.Output()

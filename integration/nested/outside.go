@@ -13,9 +13,9 @@ import (
 	"github.com/quoin-io/quoin/integration/harness"
 )
 
-// Memberships are the cgroups of a process as the caller sees them, by the
+// memberships are the cgroups of a process as the caller sees them, by the
 // controllers of the hierarchy; cgroup2's are "".
-func Memberships(pid int) (map[string]string, error) {
+func memberships(pid int) (map[string]string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return nil, err
@@ -50,13 +50,13 @@ func (i *Inner) Processes() []harness.Process {
 // first process is below base.
 func (i *Inner) CheckContained(t testing.TB, base string) {
 	t.Helper()
-	first, err := Memberships(i.pid)
+	first, err := memberships(i.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
 	seen := 0
 	for _, p := range i.Processes() {
-		have, err := Memberships(p.PID)
+		have, err := memberships(p.PID)
 		if err != nil {
 			continue // it has ended
 		}
@@ -103,11 +103,11 @@ func (i *Inner) Find(t testing.TB, args ...string) harness.Process {
 // inside: there, and from outside, where the path is below base.
 func (i *Inner) CheckPlace(t testing.TB, base string, p harness.Process, path string) {
 	t.Helper()
-	first, err := Memberships(i.pid)
+	first, err := memberships(i.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	have, err := Memberships(p.PID)
+	have, err := memberships(p.PID)
 	if err != nil {
 		t.Fatal(err)
 	}

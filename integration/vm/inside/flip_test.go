@@ -5,7 +5,6 @@
 package inside
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"testing"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/quoin-io/quoin/integration/nested"
 )
 
 // driverSetting is the file by which an administrator chooses the driver.
@@ -162,26 +163,21 @@ func checkPodless(t *testing.T, by layout) {
 	p.remove(t)
 }
 
-// finding is one of doctor's.
-type finding struct{ ID, Status, Message, Fix string }
-
 // doctorSays asks `quoinctl doctor`, which may find whatever it wants elsewhere.
-func doctorSays(t *testing.T, id string) finding {
+func doctorSays(t *testing.T, id string) nested.Finding {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "quoinctl", "doctor", "--json").Output()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatalf("quoinctl doctor: %v", err)
 	}
-	var report struct{ Findings []finding }
-	if err := json.Unmarshal(out, &report); err != nil {
-		t.Fatalf("quoinctl doctor: %v\n%s", err, out)
+	found, err := nested.Findings(out)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, f := range report.Findings {
-		if f.ID == id {
-			return f
-		}
+	finding, ok := found[id]
+	if !ok {
+		t.Fatalf("quoinctl doctor has no finding %q:\n%s", id, out)
 	}
-	t.Fatalf("quoinctl doctor has no finding %q:\n%s", id, out)
-	return finding{}
+	return finding
 }
