@@ -27,7 +27,7 @@ func TestWrongState(t *testing.T) {
 	err = errgrpc.ToNative(err)
 	wantError(t, "delete of a running task", err, errdefs.IsFailedPrecondition)
 
-	process := process(t, r, "sleep", "1000")
+	process := r.Process(t, "sleep", "1000")
 	exec, err := r.Task.Exec(ctx, "the-exec", process, cio.NullIO)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestFailedExec(t *testing.T) {
 		{args: []string{"true"}, change: func(p *specs.Process) { p.Cwd = "relative" }, words: []string{"cwd"}},
 		{args: []string{"true"}, change: func(p *specs.Process) { p.User.UID = 1<<32 - 1 }, words: []string{"4294967295"}},
 	} {
-		p := process(t, r, tc.args...)
+		p := r.Process(t, tc.args...)
 		if tc.change != nil {
 			tc.change(p)
 		}
@@ -94,18 +94,7 @@ func TestFailedExec(t *testing.T) {
 			t.Errorf("delete the exec %q: %v", tc.args, err)
 		}
 	}
-	exec, err := r.Task.Exec(ctx, "again", process(t, r, "sh", "-c", "exit 6"), cio.NullIO)
-	if err != nil {
-		t.Fatal(err)
-	}
-	exit, err := exec.Wait(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := exec.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if code := harness.AwaitExit(t, "the exec", exit).ExitCode(); code != 6 {
+	if code := r.RunExec(t, "again", "sh", "-c", "exit 6").ExitCode(); code != 6 {
 		t.Errorf("exit code %d, want 6", code)
 	}
 }

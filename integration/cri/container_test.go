@@ -84,7 +84,7 @@ func TestStopWithGrace(t *testing.T) {
 func TestStopInTime(t *testing.T) {
 	t.Parallel()
 	n := node(t)
-	m := n.RunPod(t, "polite").Run(t, "app", []string{"sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 1000 & wait $!; done"})
+	m := n.RunPod(t, "polite").Run(t, "app", harness.ExitOnTerm(7))
 	awaitLog(t, m, "ready")
 	if _, err := n.StopContainer(t.Context(), &cri.StopContainerRequest{ContainerId: m.ID, Timeout: 20}); err != nil {
 		t.Fatalf("stop: %v", err)

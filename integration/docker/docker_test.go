@@ -148,7 +148,7 @@ func testStop(t *testing.T, e *engine) {
 	if got := e.must(t, "inspect", "--format", "{{.State.ExitCode}}", "stubborn"); got != "137" {
 		t.Errorf("exit code %s, want 137", got)
 	}
-	e.run(t, "polite", "sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 1000 & wait $!; done")
+	e.run(t, "polite", harness.ExitOnTerm(7)...)
 	// Its sleep runs, so that the shell is not hit while it forks: busybox's then
 	// ends with a status of its own.
 	harness.Eventually(t, "the trap is set", func() string {

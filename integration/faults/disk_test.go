@@ -22,26 +22,21 @@ type disk struct{ dir string }
 
 // onSmallDisk runs a test with daemons whose state is on such a disk.
 func onSmallDisk(t *testing.T, name string, test func(*testing.T, *harness.Daemon, disk)) {
-	t.Parallel()
-	for _, spec := range harness.Both() {
-		t.Run(string(spec.Kind), func(t *testing.T) {
-			t.Parallel()
-			spec.Name = name + "-" + string(spec.Kind)
-			spec.State = filepath.Join("/run/d", spec.Name)
-			if err := os.MkdirAll(spec.State, 0o711); err != nil {
-				t.Fatal(err)
+	harness.ForBoth(t, name, func(t *testing.T, spec harness.Spec) {
+		spec.State = filepath.Join("/run/d", spec.Name)
+		if err := os.MkdirAll(spec.State, 0o711); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount("tmpfs", spec.State, "tmpfs", 0, "size=8m,mode=711"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { // after the daemon's
+			if err := syscall.Unmount(spec.State, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
 			}
-			if err := syscall.Mount("tmpfs", spec.State, "tmpfs", 0, "size=8m,mode=711"); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { // after the daemon's
-				if err := syscall.Unmount(spec.State, syscall.MNT_DETACH); err != nil {
-					t.Error(err)
-				}
-			})
-			test(t, harness.Start(t, spec), disk{spec.State})
 		})
-	}
+		test(t, harness.Start(t, spec), disk{spec.State})
+	})
 }
 
 // fill takes all that is left of the disk; the returned function gives it back.
@@ -109,10 +104,7 @@ func testDiskFault(t *testing.T, d *harness.Daemon, spoil func(*testing.T) func(
 	told := listen(t, d, "runs")
 	runs := d.Run(t, "runs", exitsOnTerm(42))
 	runs.Stdout.Await(t, "ready")
-	spec, err := runs.Spec(runs.Context(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	process := runs.Process(t, "true")
 	d.New(t, "new", harness.Container{Args: []string{"true"}}) // its snapshot is on another disk
 
 	free := spoil(t)
@@ -124,9 +116,7 @@ func testDiskFault(t *testing.T, d *harness.Daemon, spoil func(*testing.T) func(
 	if _, err := container.NewTask(ctx, cio.NullIO); err == nil || !strings.Contains(err.Error(), says) {
 		t.Errorf("a new task: %v", err)
 	}
-	process := *spec.Process
-	process.Args = []string{"true"}
-	if e, err := runs.Task.Exec(ctx, "e", &process, cio.NullIO); err != nil {
+	if e, err := runs.Task.Exec(ctx, "e", process, cio.NullIO); err != nil {
 		t.Errorf("exec: %v", err)
 	} else {
 		if err := e.Start(ctx); err == nil || !strings.Contains(err.Error(), says) {

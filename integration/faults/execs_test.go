@@ -25,23 +25,11 @@ const (
 	unreadWithin = 20 * time.Second
 )
 
-// process returns the container's process with other arguments.
-func process(t *testing.T, r *harness.Running, args ...string) *specs.Process {
-	t.Helper()
-	spec, err := r.Spec(r.Context(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := *spec.Process
-	p.Args = args
-	return &p
-}
-
 // TestExecStorm: 500 execs at once, and the init is killed in the middle. Each exec
 // that was said to have started is said to have ended, once, before the init, with
 // the status that its Wait returns; the others fail, and nothing hangs.
 func TestExecStorm(t *testing.T) {
-	onBoth(t, "execs", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "execs", func(t *testing.T, d *harness.Daemon) {
 		const count = 500
 		const id = "storm"
 		told := listen(t, d, id)
@@ -110,7 +98,7 @@ func runStorm(t *testing.T, r *harness.Running, count int, middle func()) []stor
 	for i := range all {
 		s := &all[i]
 		s.id, s.want = fmt.Sprint("e", i), uint32(i%100+1)
-		p := process(t, r, "sh", "-c", fmt.Sprint("exit ", s.want))
+		p := r.Process(t, "sh", "-c", fmt.Sprint("exit ", s.want))
 		if i%5 == 0 {
 			s.want = 137
 			p.Args = []string{"sleep", "1000"}
@@ -158,7 +146,7 @@ func (s *stormed) run(ctx context.Context, r *harness.Running, p *specs.Process)
 // TestExecOutlivesItsClient: the client of an exec is killed. The exec goes on, its
 // exit is told, and neither its unread output nor its open stdin holds up anything.
 func TestExecOutlivesItsClient(t *testing.T) {
-	onBoth(t, "client", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "client", func(t *testing.T, d *harness.Daemon) {
 		const id = "outlived"
 		told := listen(t, d, id)
 		r := d.Run(t, id, harness.Container{Args: []string{"sleep", "1000"}})
@@ -180,7 +168,7 @@ func TestExecOutlivesItsClient(t *testing.T) {
 			}
 			_ = client.Wait() // killed
 		}
-		runExec(t, r, "sign", "touch", "/go")
+		r.RunExec(t, "sign", "touch", "/go")
 		if exit := told.awaitExit(t, "patient"); exit.status != 7 {
 			t.Errorf("%v, want 7", exit)
 		}
@@ -209,7 +197,7 @@ func TestExecOutlivesItsClient(t *testing.T) {
 // TestExecOutputHeld: an exec leaves a daemon that holds its output. Its exit is
 // told at once, in order, and its Delete ends within its deadline.
 func TestExecOutputHeld(t *testing.T) {
-	onBoth(t, "held", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "held", func(t *testing.T, d *harness.Daemon) {
 		const id = "held"
 		told := listen(t, d, id)
 		r := d.Run(t, id, harness.Container{Args: []string{"sleep", "1000"}})
@@ -217,7 +205,7 @@ func TestExecOutputHeld(t *testing.T) {
 
 		var out harness.Output
 		// The grandchild has a session of its own, as a daemon does, and keeps the pipe.
-		exec, err := r.Task.Exec(ctx, "leaver", process(t, r, "sh", "-c", "(setsid sleep 1000 &) ; echo left; exit 5"),
+		exec, err := r.Task.Exec(ctx, "leaver", r.Process(t, "sh", "-c", "(setsid sleep 1000 &) ; echo left; exit 5"),
 			cio.NewCreator(cio.WithStreams(nil, &out, nil)))
 		if err != nil {
 			t.Fatal(err)
@@ -246,7 +234,7 @@ func TestExecOutputHeld(t *testing.T) {
 		out.Await(t, "left\n")
 
 		// And one that is not deleted when the init goes.
-		second, err := r.Task.Exec(ctx, "kept", process(t, r, "sh", "-c", "(setsid sleep 1000 &) ; exit 6"), cio.NewCreator(cio.WithStreams(nil, &out, nil)))
+		second, err := r.Task.Exec(ctx, "kept", r.Process(t, "sh", "-c", "(setsid sleep 1000 &) ; exit 6"), cio.NewCreator(cio.WithStreams(nil, &out, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}

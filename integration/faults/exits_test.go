@@ -42,7 +42,7 @@ const (
 // again. Each code and each time is the true one, no exit is told twice in the life
 // of a daemon, and nothing is left.
 func TestExits(t *testing.T) {
-	onBoth(t, "exits", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "exits", func(t *testing.T, d *harness.Daemon) {
 		const count = 1000
 		d.Busybox(t)
 		s := newExitStorm(t, d, count)

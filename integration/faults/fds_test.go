@@ -4,7 +4,6 @@ package faults
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,16 +18,11 @@ import (
 // a function that takes the limit off.
 func limitFiles(t *testing.T, pid, more int) (lift func()) {
 	t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var before unix.Rlimit
-	limit := unix.Rlimit{Cur: uint64(len(entries) + more), Max: 524288}
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &before); err != nil {
 		t.Fatal(err)
 	}
-	limit.Max = before.Max
+	limit := unix.Rlimit{Cur: uint64(openFiles(t, pid) + more), Max: before.Max}
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -46,23 +40,18 @@ func TestShimWithoutDescriptors(t *testing.T) {
 	if harness.Reference() {
 		return // nothing of this is promised for it
 	}
-	onBoth(t, "fds", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "fds", func(t *testing.T, d *harness.Daemon) {
 		runs := d.Run(t, "runs", exitsOnTerm(42))
 		runs.Stdout.Await(t, "ready")
-		shim := oneShim(t, d, "runs")
+		shim := d.Shim(t, "runs").PID
 		children := len(harness.Children(shim))
 		ctx := runs.Context(t)
-		spec, err := runs.Spec(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		process := *spec.Process
-		process.Args = []string{"true"}
+		process := runs.Process(t, "true")
 		// From none on: so many ways there are to run out on the way to a process.
 		for more := range 12 {
 			lift := limitFiles(t, shim, more)
 			id := fmt.Sprint("e", more)
-			e, err := runs.Task.Exec(ctx, id, &process, cio.NullIO)
+			e, err := runs.Task.Exec(ctx, id, process, cio.NullIO)
 			if err == nil {
 				if err = e.Start(ctx); err == nil {
 					exit, werr := e.Wait(ctx)

@@ -49,7 +49,7 @@ func TestForeignShim(t *testing.T) {
 
 	lines := shimLines(t, d)
 	for id, want := range map[string]string{
-		"ours":   fmt.Sprintf("ok %d", oneShim(t, d, "ours")),
+		"ours":   fmt.Sprintf("ok %d", d.Shim(t, "ours").PID),
 		"theirs": fmt.Sprintf("foreign %d", parentOf(t, int(task.Pid()))),
 	} {
 		if lines[id] != want {

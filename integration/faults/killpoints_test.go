@@ -65,7 +65,7 @@ var killPoints = []killPoint{
 // with a true or an honestly unknown status, nothing is left of it, and its id can
 // be used again.
 func TestKillPoints(t *testing.T) {
-	onBoth(t, "points", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "points", func(t *testing.T, d *harness.Daemon) {
 		d.Busybox(t)
 		// One after the other: under containerd a delete has 5 seconds, and the machine
 		// may be slow.
@@ -90,7 +90,7 @@ func killAt(t *testing.T, d *harness.Daemon, id string, p killPoint) {
 		v.runtime.reached(t, p.gate)
 		v.runtime.open(t, p.gate)
 	}
-	shim := oneShim(t, d, id)
+	shim := d.Shim(t, id).PID
 	init := v.initPid()
 	if err := syscall.Kill(shim, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -194,7 +194,8 @@ func (v *victim) checkGone(t *testing.T, pids ...int) {
 	})
 }
 
-func (v *victim) exitNow(t *testing.T) containerd.ExitStatus {
+// killAnother runs another task of the container and kills it.
+func (v *victim) killAnother(t *testing.T) containerd.ExitStatus {
 	t.Helper()
 	ctx := v.d.Context(t, "")
 	var task containerd.Task
@@ -226,7 +227,7 @@ func (v *victim) exitNow(t *testing.T) containerd.ExitStatus {
 // checkUsable runs another task of the container.
 func (v *victim) checkUsable(t *testing.T) {
 	t.Helper()
-	if status := v.exitNow(t); status.ExitCode() != 137 {
+	if status := v.killAnother(t); status.ExitCode() != 137 {
 		t.Errorf("the second task exited with %d", status.ExitCode())
 	}
 	if err := v.container.Delete(v.d.Context(t, ""), containerd.WithSnapshotCleanup); err != nil {

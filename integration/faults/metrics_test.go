@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/v2/pkg/cio"
-
 	"github.com/quoin-io/quoin/integration/harness"
 )
 
@@ -34,8 +32,8 @@ func TestMetrics(t *testing.T) {
 	m.expect("before", map[string]float64{`quoin_shims_count{status="ok"}`: 0, `quoin_shims_exits_total{process="init"}`: 0})
 
 	r := d.Run(t, "counted", harness.Container{Args: []string{"sleep", "1000"}})
-	runExec(t, r, "ok", "true")
-	runExec(t, r, "fails", "sh", "-c", "exit 3")
+	r.RunExec(t, "ok", "true")
+	r.RunExec(t, "fails", "sh", "-c", "exit 3")
 	for i := range 3 {
 		short := d.Run(t, fmt.Sprint("short-", i), harness.Container{Args: []string{"true"}})
 		short.AwaitExit(t)
@@ -62,7 +60,7 @@ func TestMetrics(t *testing.T) {
 		fmt.Sprintf("quoin_shim_up"+who, d.Namespace):                                1,
 	})
 
-	shim := oneShim(t, d, r.ID())
+	shim := d.Shim(t, r.ID()).PID
 	stopProcess(t, shim)
 	begun := time.Now()
 	m.scrape()
@@ -92,33 +90,6 @@ func TestMetrics(t *testing.T) {
 		`quoin_shims_timeouts_total`:                  -1,
 		fmt.Sprintf("quoin_shim_up"+who, d.Namespace): -1,
 	})
-}
-
-// runExec runs an exec to its end and deletes it.
-func runExec(t *testing.T, r *harness.Running, id string, args ...string) {
-	t.Helper()
-	ctx := r.Context(t)
-	spec, err := r.Spec(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := *spec.Process
-	process.Args = args
-	exec, err := r.Task.Exec(ctx, id, &process, cio.NullIO)
-	if err != nil {
-		t.Fatal(err)
-	}
-	exit, err := exec.Wait(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := exec.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	harness.AwaitExit(t, id, exit)
-	if _, err := exec.Delete(ctx); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // metrics is a daemon's metrics endpoint.

@@ -5,11 +5,8 @@ package faults
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -34,7 +31,7 @@ const outage = 2 * time.Minute
 // TestDaemonStopped: the daemon is stopped while containers and execs exit. Its
 // subscribers then are told each exit once, in order, with the time it had.
 func TestDaemonStopped(t *testing.T) {
-	onBoth(t, "stopped", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "stopped", func(t *testing.T, d *harness.Daemon) {
 		o := newOutage(t, d, true)
 		begun := time.Now()
 		stopProcess(t, d.PID())
@@ -51,7 +48,7 @@ func TestDaemonStopped(t *testing.T) {
 // TestDaemonAway: the same with a daemon that is killed. The one that follows it
 // knows each exit, and tells its subscribers none twice.
 func TestDaemonAway(t *testing.T) {
-	onBoth(t, "away", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "away", func(t *testing.T, d *harness.Daemon) {
 		o := newOutage(t, d, false)
 		begun := time.Now()
 		d.Kill(t)
@@ -99,8 +96,8 @@ func newOutage(t *testing.T, d *harness.Daemon, told bool) *outageBed {
 		if told {
 			o.events[i].awaitStart(t, "")
 		}
-		shim := oneShim(t, d, id)
-		o.before[shim] = privateMemory(t, shim)
+		shim := d.Shim(t, id).PID
+		o.before[shim] = memoryOf(t, shim, "Private_Dirty")
 	}
 	return o
 }
@@ -108,7 +105,7 @@ func newOutage(t *testing.T, d *harness.Daemon, told bool) *outageBed {
 func (o *outageBed) exec(t *testing.T, r *harness.Running) {
 	t.Helper()
 	ctx := r.Context(t)
-	exec, err := r.Task.Exec(ctx, "e", process(t, r, "sleep", "1000"), cio.NullIO)
+	exec, err := r.Task.Exec(ctx, "e", r.Process(t, "sleep", "1000"), cio.NullIO)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +142,7 @@ func (o *outageBed) endAll(t *testing.T) {
 func (o *outageBed) growsLittle(t *testing.T) {
 	t.Helper()
 	for shim, before := range o.before {
-		if now := privateMemory(t, shim); now > before+1<<20 {
+		if now := memoryOf(t, shim, "Private_Dirty"); now > before+1<<20 {
 			t.Errorf("the shim %d has grown from %d to %d bytes", shim, before, now)
 		}
 	}
@@ -178,14 +175,7 @@ func (o *outageBed) times(t *testing.T, begun, over time.Time) {
 	t.Helper()
 	ctx := o.d.Context(t, "")
 	for i, r := range o.running {
-		container, err := o.d.Client().LoadContainer(ctx, r.ID())
-		if err != nil {
-			t.Fatal(err)
-		}
-		task, err := container.Task(ctx, nil)
-		if err != nil {
-			t.Fatalf("the task of %s: %v", r.ID(), err)
-		}
+		task := o.d.Task(t, r.ID())
 		if i%2 == 0 {
 			checkExec(t, ctx, task, begun, over)
 		}
@@ -226,37 +216,16 @@ func (o *told) noneTwice(t *testing.T) {
 	}
 }
 
-// privateMemory is what a process alone has in memory, in bytes.
-func privateMemory(t *testing.T, pid int) uint64 {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sum uint64
-	for line := range strings.Lines(string(data)) {
-		name, value, _ := strings.Cut(line, ":")
-		if name == "Private_Dirty" {
-			kb, err := strconv.ParseUint(strings.Fields(value)[0], 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sum += kb << 10
-		}
-	}
-	return sum
-}
-
 // TestFloodOfEvents: execs come and go by the shim's socket while the daemon is
 // stopped. The shim's memory stays bounded, and all is told afterwards.
 func TestFloodOfEvents(t *testing.T) {
-	onBoth(t, "flood", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "flood", func(t *testing.T, d *harness.Daemon) {
 		const execs, side = 120, 6
 		events := listen(t, d, "flood")
 		r := d.Run(t, "flood", exitsOnTerm(33))
 		r.Stdout.Await(t, "ready")
-		shim := oneShim(t, d, r.ID())
-		spec, err := typeurl.MarshalAnyToProto(process(t, r, "true"))
+		shim := d.Shim(t, r.ID()).PID
+		spec, err := typeurl.MarshalAnyToProto(r.Process(t, "true"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,10 +245,10 @@ func TestFloodOfEvents(t *testing.T) {
 			wg.Wait()
 		}
 		flood("before") // what execs alone cost
-		before := privateMemory(t, shim)
+		before := memoryOf(t, shim, "Private_Dirty")
 		stopProcess(t, d.PID())
 		flood("during")
-		if after := privateMemory(t, shim); after > before+2<<20 {
+		if after := memoryOf(t, shim, "Private_Dirty"); after > before+2<<20 {
 			t.Errorf("the shim has grown from %d to %d bytes with %d events to keep", before, after, 3*execs)
 		}
 		if err := syscall.Kill(int(r.Task.Pid()), syscall.SIGTERM); err != nil {

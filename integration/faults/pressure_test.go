@@ -70,26 +70,6 @@ func (m memoryCgroup) oomKills(t *testing.T) int {
 	return 0
 }
 
-// resident is what a process has in memory that is its own, in bytes.
-func resident(t *testing.T, pid int) int {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "Anonymous:"); ok {
-			kb, err := strconv.Atoi(strings.Fields(rest)[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kb << 10
-		}
-	}
-	t.Fatal("no Anonymous in smaps_rollup")
-	return 0
-}
-
 // TestShimUnderPressure: a shim whose memory is limited to a little more than it has
 // goes on: its container is asked, run something in, and ended. A runtime that it
 // starts may be killed for want of memory; then the exec fails and says so.
@@ -97,13 +77,13 @@ func TestShimUnderPressure(t *testing.T) {
 	if harness.Reference() {
 		return
 	}
-	onBoth(t, "press", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "press", func(t *testing.T, d *harness.Daemon) {
 		runs := d.Run(t, "runs", exitsOnTerm(42))
 		runs.Stdout.Await(t, "ready")
-		shim := oneShim(t, d, "runs")
+		shim := d.Shim(t, "runs").PID
 		m := newMemoryCgroup(t, d.Name)
 		m.write(t, "cgroup.procs", strconv.Itoa(shim))
-		m.write(t, m.limit, strconv.Itoa(resident(t, shim)+32<<20))
+		m.write(t, m.limit, strconv.FormatUint(memoryOf(t, shim, "Anonymous")+32<<20, 10))
 		for range 5 {
 			alive(t, runs)
 		}
@@ -125,28 +105,23 @@ func TestShimKilledForWantOfMemory(t *testing.T) {
 	if harness.Reference() {
 		return
 	}
-	onBoth(t, "oom", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "oom", func(t *testing.T, d *harness.Daemon) {
 		told := listen(t, d, "runs")
 		runs := d.Run(t, "runs", exitsOnTerm(42))
 		runs.Stdout.Await(t, "ready")
-		shim := oneShim(t, d, "runs")
+		shim := d.Shim(t, "runs").PID
 		init := int(runs.Task.Pid())
 		m := newMemoryCgroup(t, d.Name)
 		m.write(t, "cgroup.procs", strconv.Itoa(shim))
 		m.write(t, m.limit, "65536")
 		// What it had stays charged where it was; what it needs now it does not get.
 		ctx := runs.Context(t)
-		spec, err := runs.Spec(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		process := *spec.Process
-		process.Args = []string{"true"}
+		process := runs.Process(t, "true")
 		harness.Eventually(t, "the shim is killed", func() string {
 			if harness.Gone(shim) {
 				return ""
 			}
-			_, _ = runs.Task.Exec(ctx, "e", &process, cio.NullIO) // it may answer or die of it
+			_, _ = runs.Task.Exec(ctx, "e", process, cio.NullIO) // it may answer or die of it
 			return fmt.Sprintf("%d kills", m.oomKills(t))
 		})
 		if m.oomKills(t) == 0 {

@@ -3,24 +3,14 @@
 package faults
 
 import (
+	"fmt"
 	"os"
-	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/quoin-io/quoin/integration/harness"
 )
-
-// oneShim returns the process of the shim that was started for a container of a
-// daemon.
-func oneShim(t *testing.T, d *harness.Daemon, id string) int {
-	t.Helper()
-	shims := slices.DeleteFunc(harness.Shims(id), func(p harness.Process) bool { return !slices.Contains(p.Args, d.Namespace) })
-	if len(shims) != 1 {
-		t.Fatalf("shims of %s:\n%s", id, harness.Describe(shims))
-	}
-	return shims[0].PID
-}
 
 // stopProcess stops a process, and returns when it is; at the test's end it goes on.
 func stopProcess(t *testing.T, pid int) {
@@ -43,6 +33,24 @@ func continueProcess(t *testing.T, pid int) {
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		t.Fatalf("continue %d: %v", pid, err)
 	}
+}
+
+// memoryOf is what a process has in memory, in bytes: the sum over its mappings of
+// a field of proc_pid_smaps(5).
+func memoryOf(t *testing.T, pid int, field string) uint64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb uint64
+		if _, err := fmt.Sscanf(line, field+": %d kB", &kb); err == nil {
+			return kb << 10
+		}
+	}
+	t.Fatalf("process %d has no %s:\n%s", pid, field, text)
+	return 0
 }
 
 // fileMissing says why a file is not there, "" when it is.

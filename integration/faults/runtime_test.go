@@ -78,19 +78,14 @@ func TestRuntimeFaults(t *testing.T) {
 	if harness.Reference() {
 		return // the runc shim waits for ever
 	}
-	t.Parallel()
-	for _, spec := range harness.Both() {
-		t.Run(string(spec.Kind), func(t *testing.T) {
-			t.Parallel()
-			spec.Name = "liar-" + string(spec.Kind)
-			testRuntimeFaults(t, harness.Start(t, impatient(spec)))
-		})
-	}
+	harness.ForBoth(t, "liar", func(t *testing.T, spec harness.Spec) {
+		testRuntimeFaults(t, harness.Start(t, impatient(spec)))
+	})
 }
 
 func testRuntimeFaults(t *testing.T, d *harness.Daemon) {
 	mate := d.Run(t, "mate", harness.Container{Args: []string{"sleep", "1000"}, Spec: inPod("p")})
-	shim := oneShim(t, d, "mate")
+	shim := d.Shim(t, "mate").PID
 	for _, step := range []string{"create", "start", "exec", "delete"} {
 		for i, fault := range runtimeFaults {
 			if fault.steps != "" && !strings.Contains(fault.steps, step) {
@@ -134,7 +129,7 @@ func alive(t *testing.T, r *harness.Running) {
 	if status, err := r.Task.Status(r.Context(t)); err != nil || status.Status != "running" {
 		t.Fatalf("the other container: %v, %v", status, err)
 	}
-	runExec(t, r, "alive", "true")
+	r.RunExec(t, "alive", "true")
 }
 
 // faultBed is a container whose runtime does something wrong.

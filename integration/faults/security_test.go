@@ -39,58 +39,54 @@ func TestLeakedDescriptorsGoNowhere(t *testing.T) {
 	if harness.Reference() {
 		return
 	}
-	t.Parallel()
-	for _, spec := range harness.Both() {
-		t.Run(string(spec.Kind), func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			secret := filepath.Join(dir, "leaked-secret")
-			if err := os.Mkdir(secret, 0o700); err != nil {
-				t.Fatal(err)
+	harness.ForBoth(t, "leak", func(t *testing.T, spec harness.Spec) {
+		dir := t.TempDir()
+		secret := filepath.Join(dir, "leaked-secret")
+		if err := os.Mkdir(secret, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		leak, err := os.Open(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer leak.Close()
+		spec.Files = []*os.File{leak, leak, leak}
+		d := harness.Start(t, spec)
+
+		const list = `ls -l /proc/$$/fd`
+		runtime := script(t, dir, "runtime", list+` >>`+dir+`/runtime.fds; exec `+harness.Runc.Path()+` "$@"`)
+		logger := script(t, dir, "logger", list+` >`+dir+`/logger.fds; exec 5>&-; exec cat <&3 >`+dir+`/container.fds`)
+		r := d.Run(t, "c", harness.Container{
+			Args:    []string{"sh", "-c", "ls -l /proc/1/fd /proc/self/fd; sleep 1000"},
+			Options: &options.Options{BinaryName: runtime},
+			IO:      cio.BinaryIO(logger, nil),
+		})
+		shim := d.Shim(t, "c").PID
+		r.RunExec(t, "e", "true")
+		harness.Eventually(t, "the container has listed what it has", func() string {
+			if text, err := os.ReadFile(dir + "/container.fds"); err != nil || strings.Count(string(text), "/proc/") < 2 {
+				return fmt.Sprintf("%q, %v", text, err)
 			}
-			leak, err := os.Open(secret)
+			return ""
+		})
+		for _, who := range []string{"runtime", "logger", "container"} {
+			text, err := os.ReadFile(dir + "/" + who + ".fds")
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer leak.Close()
-			spec.Name, spec.Files = "leak-"+string(spec.Kind), []*os.File{leak, leak, leak}
-			d := harness.Start(t, spec)
-
-			const list = `ls -l /proc/$$/fd`
-			runtime := script(t, dir, "runtime", list+` >>`+dir+`/runtime.fds; exec `+harness.Runc.Path()+` "$@"`)
-			logger := script(t, dir, "logger", list+` >`+dir+`/logger.fds; exec 5>&-; exec cat <&3 >`+dir+`/container.fds`)
-			r := d.Run(t, "c", harness.Container{
-				Args:    []string{"sh", "-c", "ls -l /proc/1/fd /proc/self/fd; sleep 1000"},
-				Options: &options.Options{BinaryName: runtime},
-				IO:      cio.BinaryIO(logger, nil),
-			})
-			shim := oneShim(t, d, "c")
-			runExec(t, r, "e", "true")
-			harness.Eventually(t, "the container has listed what it has", func() string {
-				if text, err := os.ReadFile(dir + "/container.fds"); err != nil || strings.Count(string(text), "/proc/") < 2 {
-					return fmt.Sprintf("%q, %v", text, err)
-				}
-				return ""
-			})
-			for _, who := range []string{"runtime", "logger", "container"} {
-				text, err := os.ReadFile(dir + "/" + who + ".fds")
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !strings.Contains(string(text), "->") || strings.Contains(string(text), "leaked-secret") {
-					t.Errorf("the %s has:\n%s", who, text)
-				}
+			if !strings.Contains(string(text), "->") || strings.Contains(string(text), "leaked-secret") {
+				t.Errorf("the %s has:\n%s", who, text)
 			}
-			for pid, who := range map[int]string{shim: "shim", d.PID(): "daemon"} {
-				if has, want := holds(t, pid, secret), who == "daemon"; has != want {
-					t.Errorf("the %s holds the leak: %v", who, has)
-				}
+		}
+		for pid, who := range map[int]string{shim: "shim", d.PID(): "daemon"} {
+			if has, want := holds(t, pid, secret), who == "daemon"; has != want {
+				t.Errorf("the %s holds the leak: %v", who, has)
 			}
-			r.Signal(t, 9)
-			r.AwaitExit(t)
-			r.Delete(t)
-		})
-	}
+		}
+		r.Signal(t, 9)
+		r.AwaitExit(t)
+		r.Delete(t)
+	})
 }
 
 func holds(t *testing.T, pid int, path string) bool {
@@ -137,7 +133,7 @@ func TestSpecReachesTheRuntime(t *testing.T) {
 		` + keep,
 	} {
 		t.Run(name, func(t *testing.T) {
-			onBoth(t, "spec-"+name, func(t *testing.T, d *harness.Daemon) {
+			harness.OnBoth(t, "spec-"+name, func(t *testing.T, d *harness.Daemon) {
 				dir := t.TempDir()
 				words := `last=
 for arg; do
@@ -198,42 +194,37 @@ func TestLoggersFromConfiguredDirectories(t *testing.T) {
 	if harness.Reference() {
 		return // it runs what it is told
 	}
-	t.Parallel()
-	for _, spec := range harness.Both() {
-		t.Run(string(spec.Kind), func(t *testing.T) {
-			t.Parallel()
-			allowed, elsewhere := t.TempDir(), t.TempDir()
-			const body = `exec 5>&-; cat <&3 >%s/%s.out`
-			good := script(t, allowed, "good", fmt.Sprintf(body, allowed, "good"))
-			bad := script(t, elsewhere, "bad", fmt.Sprintf(body, elsewhere, "bad"))
-			link := filepath.Join(allowed, "link")
-			if err := os.Symlink(bad, link); err != nil {
-				t.Fatal(err)
+	harness.ForBoth(t, "loggers", func(t *testing.T, spec harness.Spec) {
+		allowed, elsewhere := t.TempDir(), t.TempDir()
+		const body = `exec 5>&-; cat <&3 >%s/%s.out`
+		good := script(t, allowed, "good", fmt.Sprintf(body, allowed, "good"))
+		bad := script(t, elsewhere, "bad", fmt.Sprintf(body, elsewhere, "bad"))
+		link := filepath.Join(allowed, "link")
+		if err := os.Symlink(bad, link); err != nil {
+			t.Fatal(err)
+		}
+		if spec.Kind == harness.KindQuoind {
+			spec.Plugins = map[string]map[string]any{"io.quoin.runtime.v1.quoin": {"logger_dirs": []string{allowed}}}
+		} else {
+			spec.Env = []string{config.LoggerDirsEnv + "=" + allowed}
+		}
+		d := harness.Start(t, spec)
+		for i, logger := range []string{bad, link, filepath.Join(allowed, "..", filepath.Base(elsewhere), "bad")} {
+			id := fmt.Sprint("bad", i)
+			_, err := d.TryCreate(t, id, harness.Container{Args: []string{"true"}, IO: cio.BinaryIO(logger, nil)})
+			if err == nil || !strings.Contains(err.Error(), "is in none of the directories that loggers may be run from") {
+				t.Errorf("%s: %v", logger, err)
 			}
-			spec.Name = "loggers-" + string(spec.Kind)
-			if spec.Kind == harness.KindQuoind {
-				spec.Plugins = map[string]map[string]any{"io.quoin.runtime.v1.quoin": {"logger_dirs": []string{allowed}}}
-			} else {
-				spec.Env = []string{config.LoggerDirsEnv + "=" + allowed}
-			}
-			d := harness.Start(t, spec)
-			for i, logger := range []string{bad, link, filepath.Join(allowed, "..", filepath.Base(elsewhere), "bad")} {
-				id := fmt.Sprint("bad", i)
-				_, err := d.TryCreate(t, id, harness.Container{Args: []string{"true"}, IO: cio.BinaryIO(logger, nil)})
-				if err == nil || !strings.Contains(err.Error(), "is in none of the directories that loggers may be run from") {
-					t.Errorf("%s: %v", logger, err)
-				}
-				d.Remove(t, id)
-			}
-			if _, err := os.Stat(filepath.Join(elsewhere, "bad.out")); err == nil {
-				t.Error("the logger from elsewhere was run")
-			}
-			r := d.Run(t, "good", harness.Container{Args: []string{"echo", "logged"}, IO: cio.BinaryIO(good, nil)})
-			r.AwaitExit(t)
-			r.Delete(t)
-			if text, err := os.ReadFile(filepath.Join(allowed, "good.out")); err != nil || string(text) != "logged\n" {
-				t.Errorf("%q, %v", text, err)
-			}
-		})
-	}
+			d.Remove(t, id)
+		}
+		if _, err := os.Stat(filepath.Join(elsewhere, "bad.out")); err == nil {
+			t.Error("the logger from elsewhere was run")
+		}
+		r := d.Run(t, "good", harness.Container{Args: []string{"echo", "logged"}, IO: cio.BinaryIO(good, nil)})
+		r.AwaitExit(t)
+		r.Delete(t)
+		if text, err := os.ReadFile(filepath.Join(allowed, "good.out")); err != nil || string(text) != "logged\n" {
+			t.Errorf("%q, %v", text, err)
+		}
+	})
 }

@@ -64,7 +64,7 @@ func TestSoak(t *testing.T) {
 
 // inGroup is a container of the shim that stays.
 func inGroup(args ...string) harness.Container {
-	return harness.Container{Args: args, Spec: []oci.SpecOpts{oci.WithAnnotations(map[string]string{bootstrap.GroupAnnotation: "soak"})}}
+	return harness.Container{Args: args, Spec: inPod("soak")}
 }
 
 // soak is the churn of one daemon.
@@ -227,7 +227,7 @@ func (s *soak) measure(t *testing.T, at time.Duration) {
 	for i, v := range []float64{
 		daemon["go_goroutines"], daemon["process_open_fds"],
 		// The next collection begins when the heap has twice what the last one left.
-		daemon["go_memstats_next_gc_bytes"] / 2048, anonymousKB(t, s.d.PID()),
+		daemon["go_memstats_next_gc_bytes"] / 2048, float64(memoryOf(t, s.d.PID(), "Anonymous")) / 1024,
 		float64(info.Goroutines), float64(info.OpenFiles),
 		float64(info.Threads), float64(info.Memory.Private) / 1024,
 		float64(len(harness.Children(info.PID))),
@@ -255,21 +255,4 @@ func (s *soak) info(t *testing.T) control.Info {
 		t.Fatal(err)
 	}
 	return info
-}
-
-// anonymousKB is the private memory of a process.
-func anonymousKB(t *testing.T, pid int) float64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		var kb float64
-		if _, err := fmt.Sscanf(line, "RssAnon: %f kB", &kb); err == nil {
-			return kb
-		}
-	}
-	t.Fatalf("process %d has no RssAnon", pid)
-	return 0
 }

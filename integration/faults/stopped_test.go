@@ -49,7 +49,7 @@ func newStoppedBed(t *testing.T, d *harness.Daemon) *stoppedBed {
 	for i := range stoppedCount {
 		r := d.Run(t, fmt.Sprint("stopped-", i), exitsOnTerm(50+i))
 		r.Stdout.Await(t, "ready")
-		b.stopped, b.shims = append(b.stopped, r), append(b.shims, oneShim(t, d, r.ID()))
+		b.stopped, b.shims = append(b.stopped, r), append(b.shims, d.Shim(t, r.ID()).PID)
 	}
 	b.fine = d.Run(t, "fine", exitsOnTerm(40))
 	b.fine.Stdout.Await(t, "ready")
@@ -61,7 +61,7 @@ func newStoppedBed(t *testing.T, d *harness.Daemon) *stoppedBed {
 
 // exitsOnTerm is a container that exits with a code when it is told to.
 func exitsOnTerm(code int) harness.Container {
-	return harness.Container{Args: []string{"sh", "-c", fmt.Sprintf("trap 'exit %d' TERM; echo ready; while :; do sleep 1000 & wait $!; done", code)}}
+	return harness.Container{Args: harness.ExitOnTerm(code)}
 }
 
 // list lists the daemon's tasks, within its bound.
@@ -89,7 +89,7 @@ func (b *stoppedBed) others(t *testing.T) {
 	t.Helper()
 	const limit = 5 * time.Second
 	begun := time.Now()
-	runExec(t, b.fine, "beside", "true")
+	b.fine.RunExec(t, "beside", "true")
 	r := b.d.Run(t, "new", exitsOnTerm(41))
 	r.Stdout.Await(t, "ready")
 	r.Signal(t, syscall.SIGTERM)
@@ -106,14 +106,7 @@ func (b *stoppedBed) others(t *testing.T) {
 func (b *stoppedBed) end(t *testing.T, r *harness.Running, code uint32) {
 	t.Helper()
 	ctx := b.d.Context(t, "")
-	container, err := b.d.Client().LoadContainer(ctx, r.ID())
-	if err != nil {
-		t.Fatal(err)
-	}
-	task, err := container.Task(ctx, nil)
-	if err != nil {
-		t.Fatalf("the task of %s: %v", r.ID(), err)
-	}
+	task := b.d.Task(t, r.ID())
 	exit, err := task.Wait(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +125,7 @@ func (b *stoppedBed) end(t *testing.T, r *harness.Running, code uint32) {
 // TestStoppedShims: while shims are stopped, lists and other containers are not held
 // up, and quoinctl says which; when they go on, nothing is lost.
 func TestStoppedShims(t *testing.T) {
-	onBoth(t, "stop", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "stop", func(t *testing.T, d *harness.Daemon) {
 		b := newStoppedBed(t, d)
 		if ids := b.list(t); !slices.Contains(ids, "fine") {
 			t.Errorf("the list is %v", ids)
@@ -204,7 +197,7 @@ func (b *stoppedBed) told(t *testing.T, status string) {
 // shims go on, and loses nothing. containerd gives them up, and the shim's delete
 // ends them with their containers, and leaves nothing.
 func TestDaemonStartsBesideStoppedShims(t *testing.T) {
-	onBoth(t, "start", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "start", func(t *testing.T, d *harness.Daemon) {
 		b := newStoppedBed(t, d)
 		d.Kill(t)
 		begun := time.Now()

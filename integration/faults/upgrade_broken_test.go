@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/v2/pkg/oci"
-
 	"github.com/quoin-io/quoin/integration/harness"
 )
 
@@ -42,7 +40,7 @@ func foreignELF(t *testing.T) []byte {
 // TestUpgradeToBroken: a binary that cannot take over is found out before anything
 // happens, whatever is wrong with it.
 func TestUpgradeToBroken(t *testing.T) {
-	onBoth(t, "broken", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "broken", func(t *testing.T, d *harness.Daemon) {
 		var s sequence
 		r := d.Run(t, "streaming", harness.Container{Args: []string{"sh", "-c", "trap 'exit 7' TERM; " + counting("0.01")}, IO: streamTo(&s)})
 		s.flows(t, "the output")
@@ -83,8 +81,8 @@ func TestUpgradeToBroken(t *testing.T) {
 // TestUpgradeWhileBusy: a shim that does not come to rest says what it is doing, and
 // nothing of that is harmed. The container next to it goes on meanwhile.
 func TestUpgradeWhileBusy(t *testing.T) {
-	onBoth(t, "busy", func(t *testing.T, d *harness.Daemon) {
-		group := []oci.SpecOpts{oci.WithAnnotations(map[string]string{"io.containerd.runc.v2.group": "busy"})}
+	harness.OnBoth(t, "busy", func(t *testing.T, d *harness.Daemon) {
+		group := inPod("busy")
 		var s sequence
 		first := d.Run(t, "first", harness.Container{Args: []string{"sh", "-c", "trap 'exit 7' TERM; " + counting("0.01")}, IO: streamTo(&s), Spec: group})
 		gates := newGatedRuntime(t)
@@ -128,7 +126,7 @@ func TestUpgradeWhileBusy(t *testing.T) {
 // TestUpgradeUnderTheCLI: who is attached with ctr or quoinctl notices nothing, not
 // even by its terminal; and a daemon that is started again finds the shim as it is now.
 func TestUpgradeUnderTheCLI(t *testing.T) {
-	onBoth(t, "cli", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "cli", func(t *testing.T, d *harness.Daemon) {
 		d.Busybox(t)
 		cmd := d.CLICommand(t, "run", "--rm", "--tty", "--runtime", d.Runtime, harness.BusyboxRef, "attached", "sh")
 		term := harness.Open(t, cmd, 93, 31)
@@ -153,10 +151,10 @@ func TestUpgradeUnderTheCLI(t *testing.T) {
 // TestUpgradeAndRestart: a daemon that is started again finds a shim that was upgraded,
 // and one whose old image went on in another process.
 func TestUpgradeAndRestart(t *testing.T) {
-	onBoth(t, "again", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "again", func(t *testing.T, d *harness.Daemon) {
 		var all []*harness.Running
 		for _, id := range []string{"upgraded", "guarded"} {
-			all = append(all, d.Run(t, id, harness.Container{Args: []string{"sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 1000 & wait $!; done"}}))
+			all = append(all, d.Run(t, id, exitsOnTerm(9)))
 		}
 		for _, r := range all {
 			r.Stdout.Await(t, "ready")
@@ -169,14 +167,7 @@ func TestUpgradeAndRestart(t *testing.T) {
 		d.Restart(t)
 		ctx := d.Context(t, "")
 		for _, r := range all {
-			c, err := d.Client().LoadContainer(ctx, r.ID())
-			if err != nil {
-				t.Fatal(err)
-			}
-			task, err := c.Task(ctx, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			task := d.Task(t, r.ID())
 			exit, err := task.Wait(ctx)
 			if err != nil {
 				t.Fatal(err)

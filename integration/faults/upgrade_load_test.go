@@ -60,14 +60,9 @@ func load(t *testing.T, d *harness.Daemon, n int) *loaded {
 		IO:   cio.NewCreator(cio.WithStreams(keysR, l.terminal, nil), cio.WithTerminal),
 	})
 	ctx := d.Context(t, "")
-	spec, err := l.running.Spec(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := *spec.Process
-	process.Terminal = false
-	process.Args = []string{"sh", "-c", fmt.Sprintf("trap 'exit %d' TERM; %s", execCode, counting(pause))}
-	l.exec, err = l.running.Task.Exec(ctx, "stream", &process, cio.NewCreator(cio.WithStreams(nil, l.stream, nil)))
+	process := l.running.Process(t, "sh", "-c", fmt.Sprintf("trap 'exit %d' TERM; %s", execCode, counting(pause)))
+	var err error
+	l.exec, err = l.running.Task.Exec(ctx, "stream", process, cio.NewCreator(cio.WithStreams(nil, l.stream, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +115,7 @@ func (l *loaded) end(t *testing.T, d *harness.Daemon, n int) {
 // process is another, every exit code is right and told once, nothing piles up in the
 // shims, and the daemon notices nothing.
 func TestUpgradeUnderLoad(t *testing.T) {
-	onBoth(t, "load", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "load", func(t *testing.T, d *harness.Daemon) {
 		next, older := built(t, nextShim), built(t, olderShim)
 		d.Busybox(t)
 		exits := countExits(t, d)

@@ -12,7 +12,6 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
-	"github.com/containerd/containerd/v2/pkg/oci"
 
 	"github.com/quoin-io/quoin/integration/harness"
 )
@@ -33,7 +32,7 @@ func newPod(t *testing.T, d *harness.Daemon) *pod {
 	t.Helper()
 	p := &pod{d: d, addedOut: &harness.Output{}}
 	member := func(name string, c harness.Container) *harness.Running {
-		c.Spec = append(c.Spec, oci.WithAnnotations(map[string]string{"io.containerd.runc.v2.group": "the-pod"}))
+		c.Spec = inPod("the-pod")
 		return d.Create(t, name, c)
 	}
 	start := func(r *harness.Running) *harness.Running {
@@ -43,12 +42,9 @@ func newPod(t *testing.T, d *harness.Daemon) *pod {
 		}
 		return r
 	}
-	exitOn := func(code int) []string {
-		return []string{"sh", "-c", fmt.Sprintf("trap 'exit %d' TERM; echo ready; while :; do sleep 1000 & wait $!; done", code)}
-	}
 	ctx := d.Context(t, "")
-	p.running = start(member("running", harness.Container{Args: exitOn(41)}))
-	p.paused = start(member("paused", harness.Container{Args: exitOn(42)}))
+	p.running = start(member("running", exitsOnTerm(41)))
+	p.paused = start(member("paused", exitsOnTerm(42)))
 	p.paused.Stdout.Await(t, "ready")
 	if err := p.paused.Task.Pause(ctx); err != nil {
 		t.Fatal(err)
@@ -60,13 +56,8 @@ func newPod(t *testing.T, d *harness.Daemon) *pod {
 	}
 	p.startLogged(t, member, start)
 	p.running.Stdout.Await(t, "ready")
-	spec, err := p.running.Spec(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := *spec.Process
-	process.Args = []string{"sh", "-c", "echo executed; exit 46"}
-	p.added, err = p.running.Task.Exec(ctx, "added", &process, cio.NewCreator(cio.WithStreams(nil, p.addedOut, nil)))
+	var err error
+	p.added, err = p.running.Task.Exec(ctx, "added", p.running.Process(t, "sh", "-c", "echo executed; exit 46"), cio.NewCreator(cio.WithStreams(nil, p.addedOut, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +186,7 @@ func (p *pod) shim(t *testing.T) shimSeen {
 // TestUpgradeInEveryState: a pod with containers in each state goes from release to
 // release and back.
 func TestUpgradeInEveryState(t *testing.T) {
-	onBoth(t, "states", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "states", func(t *testing.T, d *harness.Daemon) {
 		p := newPod(t, d)
 		pid := p.shim(t).PID
 		for id, to := range map[string]string{"the-pod": built(t, nextShim), "paused": built(t, olderShim), "create": harness.Shim.Path()} {
@@ -227,7 +218,7 @@ func TestUpgradeOnCgroupV2(t *testing.T) {
 // containers are asked for later works, and each exit is told with its true status
 // although they are not its children.
 func TestUpgradeThatCrashes(t *testing.T) {
-	onBoth(t, "crash", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "crash", func(t *testing.T, d *harness.Daemon) {
 		exits := countExits(t, d)
 		p := newPod(t, d)
 		before := p.shim(t)

@@ -186,7 +186,7 @@ func (v *victim) exitUnseen(t *testing.T) {
 	t.Helper()
 	v.start(t)
 	v.ready(t)
-	stopProcess(t, oneShim(t, v.d, v.id))
+	stopProcess(t, v.d.Shim(t, v.id).PID)
 	if err := syscall.Kill(v.initPid(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -190,5 +190,20 @@ func (d *Daemon) Remove(t testing.TB, id string) {
 	}
 }
 
+// Task finds the task of a container again, as after a restart.
+func (d *Daemon) Task(t testing.TB, id string) containerd.Task {
+	t.Helper()
+	ctx := d.Context(t, "")
+	container, err := d.client.LoadContainer(ctx, id)
+	if err != nil {
+		t.Fatalf("the container %s: %v", id, err)
+	}
+	task, err := container.Task(ctx, nil)
+	if err != nil {
+		t.Fatalf("the task of %s: %v", id, err)
+	}
+	return task
+}
+
 // Context carries the containerd namespace of the container.
 func (r *Running) Context(t testing.TB) context.Context { return r.daemon.Context(t, "") }

@@ -53,16 +53,6 @@ type Spec struct {
 	Files []*os.File
 }
 
-// Both are the daemons that a drop-in shim must work with. Under
-// QUOIN_REFERENCE there is only one.
-func Both() []Spec {
-	specs := []Spec{{Kind: KindQuoind}}
-	if !Reference() {
-		specs = append(specs, Spec{Kind: KindStock})
-	}
-	return specs
-}
-
 // Daemon is a containerd of the test's own: its root, state, sockets and
 // containerd namespace are nobody else's.
 type Daemon struct {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,14 @@ const (
 	// KubernetesNamespace is the containerd namespace of CRI.
 	KubernetesNamespace = "k8s.io"
 )
+
+// Pause makes the sandbox image of the busybox image.
+func Pause(busybox v1.Image) (v1.Image, error) {
+	return Image(busybox, nil, v1.Config{
+		Entrypoint: []string{"sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1000 & wait $!; done"},
+		Env:        []string{"PATH=/bin"},
+	})
+}
 
 // Node is a daemon seen through CRI.
 type Node struct {
@@ -80,10 +89,7 @@ func NewNode(t testing.TB, d *Daemon) *Node {
 	if err != nil {
 		t.Fatalf("build the busybox image: %v", err)
 	}
-	pause, err := Image(busybox, nil, v1.Config{
-		Entrypoint: []string{"sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1000 & wait $!; done"},
-		Env:        []string{"PATH=/bin"},
-	})
+	pause, err := Pause(busybox)
 	if err != nil {
 		t.Fatalf("build the sandbox image: %v", err)
 	}
@@ -289,4 +295,20 @@ func Shims(id string) []Process {
 		}
 	}
 	return shims
+}
+
+// Shims are those that the daemon started for a pod or container id; another one's
+// may have the same.
+func (d *Daemon) Shims(id string) []Process {
+	return slices.DeleteFunc(Shims(id), func(p Process) bool { return !slices.Contains(p.Args, d.Namespace) })
+}
+
+// Shim is the only one of Shims.
+func (d *Daemon) Shim(t testing.TB, id string) Process {
+	t.Helper()
+	shims := d.Shims(id)
+	if len(shims) != 1 {
+		t.Fatalf("shims of %s:\n%s", id, Describe(shims))
+	}
+	return shims[0]
 }

@@ -62,10 +62,7 @@ func NewPlace(t testing.TB, dir string, uid int, further string) *Place {
 	if err != nil {
 		t.Fatalf("build the busybox image: %v", err)
 	}
-	pause, err := harness.Image(busybox, nil, v1.Config{
-		Entrypoint: []string{"sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1000 & wait $!; done"},
-		Env:        []string{"PATH=/bin"},
-	})
+	pause, err := harness.Pause(busybox)
 	if err != nil {
 		t.Fatalf("build the sandbox image: %v", err)
 	}

@@ -18,18 +18,6 @@ import (
 	"github.com/quoin-io/quoin/integration/harness"
 )
 
-// execProcess is a process like the container's own but for its arguments.
-func execProcess(t testing.TB, r *harness.Running, args ...string) *specs.Process {
-	t.Helper()
-	spec, err := r.Spec(r.Context(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := *spec.Process
-	process.Args, process.Terminal = args, false
-	return &process
-}
-
 // outcome is how one of many execs went.
 type outcome struct {
 	i       int
@@ -140,7 +128,7 @@ func storm(t *testing.T, d *harness.Daemon, r *harness.Running, before func(int)
 	defer cancel()
 	outcomes, started := make(chan outcome, execs), make(chan int, execs)
 	for i := range execs {
-		process := execProcess(t, r, "sh", "-c", fmt.Sprintf("%sexit %d", before(i), code(i)))
+		process := r.Process(t, "sh", "-c", fmt.Sprintf("%sexit %d", before(i), code(i)))
 		go func() { outcomes <- execOne(ctx, r.Task, i, process, started) }()
 	}
 	if midway != nil {

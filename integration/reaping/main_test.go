@@ -36,11 +36,7 @@ func noZombies(t *testing.T) {
 // shimOf is the shim that serves a container or pod.
 func shimOf(t *testing.T, id string) harness.Process {
 	t.Helper()
-	shims := harness.Shims(id)
-	if len(shims) != 1 {
-		t.Fatalf("shims of %s:\n%s", id, harness.Describe(shims))
-	}
-	return shims[0]
+	return quoind(t).Shim(t, id)
 }
 
 // running lists the processes with exactly these arguments.

@@ -78,7 +78,7 @@ func TestExecLeavesChild(t *testing.T) {
 			id := harness.ID(t)
 			ctx := d.Context(t, "")
 			r := d.Run(t, id, harness.Container{Args: []string{"sh", "-c", "while :; do sleep 905 & wait $!; done"}, Spec: spec})
-			process := execProcess(t, r, "sh", "-c", "(setsid sleep 906 &); echo last words; exit 3")
+			process := r.Process(t, "sh", "-c", "(setsid sleep 906 &); echo last words; exit 3")
 			out := &harness.Output{}
 			exec, err := r.Task.Exec(ctx, "leaves", process, cio.NewCreator(cio.WithStreams(nil, out, out)))
 			if err != nil {

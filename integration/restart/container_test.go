@@ -35,21 +35,6 @@ func touch(t *testing.T, dir, name string) {
 	}
 }
 
-// load finds a container and its task again after a restart.
-func load(t *testing.T, d *harness.Daemon, id string) containerd.Task {
-	t.Helper()
-	ctx := d.Context(t, "")
-	container, err := d.Client().LoadContainer(ctx, id)
-	if err != nil {
-		t.Fatalf("the container %s after the restart: %v", id, err)
-	}
-	task, err := container.Task(ctx, nil)
-	if err != nil {
-		t.Fatalf("the task %s after the restart: %v", id, err)
-	}
-	return task
-}
-
 func wantStatus(t *testing.T, d *harness.Daemon, task containerd.Task, state containerd.ProcessStatus, code uint32) containerd.Status {
 	t.Helper()
 	status, err := task.Status(d.Context(t, ""))
@@ -64,17 +49,11 @@ func wantStatus(t *testing.T, d *harness.Daemon, task containerd.Task, state con
 
 // TestRunning: what ran before runs on, and answers.
 func TestRunning(t *testing.T) {
-	onBoth(t, "run", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "run", func(t *testing.T, d *harness.Daemon) {
 		ctx := d.Context(t, "")
 		r := d.Run(t, "runs", harness.Container{Args: []string{"sleep", "1000"}})
 		pid := r.Task.Pid()
-		spec, err := r.Spec(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		process := *spec.Process
-		process.Args = []string{"sleep", "999"}
-		exec, err := r.Task.Exec(ctx, "the-exec", &process, cio.NullIO)
+		exec, err := r.Task.Exec(ctx, "the-exec", r.Process(t, "sleep", "999"), cio.NullIO)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,13 +72,13 @@ func TestRunning(t *testing.T) {
 		}
 		d.Restart(t)
 
-		task := load(t, d, "runs")
+		task := d.Task(t, "runs")
 		if task.Pid() != pid {
 			t.Errorf("pid %d, was %d", task.Pid(), pid)
 		}
 		wantStatus(t, d, task, containerd.Running, 0)
-		wantStatus(t, d, load(t, d, paused.ID()), containerd.Paused, 0)
-		wantStatus(t, d, load(t, d, created.ID()), containerd.Created, 0)
+		wantStatus(t, d, d.Task(t, paused.ID()), containerd.Paused, 0)
+		wantStatus(t, d, d.Task(t, created.ID()), containerd.Created, 0)
 		pids, err := task.Pids(ctx)
 		if err != nil || len(pids) != 2 {
 			t.Errorf("pids %v, %v; want the first process and the exec", pids, err)
@@ -121,7 +100,7 @@ func TestRunning(t *testing.T) {
 		if _, err := again.Delete(ctx); err != nil {
 			t.Errorf("delete the exec: %v", err)
 		}
-		one := load(t, d, created.ID())
+		one := d.Task(t, created.ID())
 		exit, err = one.Wait(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -132,7 +111,7 @@ func TestRunning(t *testing.T) {
 		if code := harness.AwaitExit(t, "created", exit).ExitCode(); code != 3 {
 			t.Errorf("its code is %d, want 3", code)
 		}
-		if err := load(t, d, paused.ID()).Resume(ctx); err != nil {
+		if err := d.Task(t, paused.ID()).Resume(ctx); err != nil {
 			t.Errorf("resume after the restart: %v", err)
 		}
 	})
@@ -152,7 +131,7 @@ func forgottenByReference(t *testing.T) {
 // time.
 func TestFinished(t *testing.T) {
 	forgottenByReference(t)
-	onBoth(t, "fin", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "fin", func(t *testing.T, d *harness.Daemon) {
 		ctx := d.Context(t, "")
 		sync := t.TempDir()
 		const count = 5
@@ -178,7 +157,7 @@ func TestFinished(t *testing.T) {
 		up := time.Now()
 		d.Restart(t)
 		for i := range count {
-			task := load(t, d, fmt.Sprintf("finishes-%d", i))
+			task := d.Task(t, fmt.Sprintf("finishes-%d", i))
 			status := wantStatus(t, d, task, containerd.Stopped, uint32(20+i))
 			if status.ExitTime.Before(down) || status.ExitTime.After(up) {
 				t.Errorf("%s exited at %v, not between %v and %v", task.ID(), status.ExitTime, down, up)
@@ -201,7 +180,7 @@ func TestFinished(t *testing.T) {
 // TestOutput: every line written before, during and after the daemon's absence
 // arrives, by FIFO and in a file.
 func TestOutput(t *testing.T) {
-	onBoth(t, "out", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "out", func(t *testing.T, d *harness.Daemon) {
 		sync, file := t.TempDir(), filepath.Join(t.TempDir(), "log")
 		script := `w() { i=0; while [ $i -lt 3000 ]; do echo $1 line $i; i=$((i+1)); done; }; ` +
 			"w before; " + await("down") + "w during; " + await("up") + "w after; exit 9"
@@ -223,7 +202,7 @@ func TestOutput(t *testing.T) {
 		d.Restart(t)
 		touch(t, sync, "up")
 		for _, id := range []string{"piped", "filed"} {
-			exit, err := load(t, d, id).Wait(d.Context(t, ""))
+			exit, err := d.Task(t, id).Wait(d.Context(t, ""))
 			if err != nil {
 				t.Fatal(err)
 			}

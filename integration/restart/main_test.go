@@ -12,16 +12,3 @@ import (
 func TestMain(m *testing.M) {
 	os.Exit(harness.Main(m, harness.Core(harness.StockD, harness.StockCtr, harness.CNI)...))
 }
-
-// onBoth runs a test with a quoind and with a stock containerd that no other
-// test uses.
-func onBoth(t *testing.T, name string, test func(*testing.T, *harness.Daemon)) {
-	t.Parallel()
-	for _, spec := range harness.Both() {
-		t.Run(string(spec.Kind), func(t *testing.T) {
-			t.Parallel()
-			spec.Name = name + "-" + string(spec.Kind)
-			test(t, harness.Start(t, spec))
-		})
-	}
-}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -21,11 +20,13 @@ import (
 // TestShimKilled: the daemon notices that a shim died, ends what the shim
 // served, tells its clients and leaves nothing.
 func TestShimKilled(t *testing.T) {
-	onBoth(t, "shim", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "shim", func(t *testing.T, d *harness.Daemon) {
 		r := d.Run(t, "orphaned", harness.Container{Args: []string{"sleep", "1000"}})
 		ctx := d.Context(t, "")
 		exits, failures := d.Client().EventService().Subscribe(ctx, `topic=="/tasks/exit"`)
-		killShim(t, r.ID())
+		if err := syscall.Kill(d.Shim(t, r.ID()).PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
 		// A Wait that is under way ends with the shim's connection, so clients
 		// that watch events are told.
 		select {
@@ -64,22 +65,18 @@ func TestShimKilled(t *testing.T) {
 // TestGroup: containers of one group have one shim, and their exits stay
 // apart.
 func TestGroup(t *testing.T) {
-	onBoth(t, "group", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "group", func(t *testing.T, d *harness.Daemon) {
 		var all []*harness.Running
 		for i := range 3 {
 			all = append(all, d.Run(t, fmt.Sprintf("member-%d", i), harness.Container{
-				Args: []string{"sh", "-c", fmt.Sprintf("trap 'exit %d' TERM; echo ready; while :; do sleep 1000 & wait $!; done", 60+i)},
+				Args: harness.ExitOnTerm(60 + i),
 				Spec: []oci.SpecOpts{oci.WithAnnotations(map[string]string{"io.containerd.runc.v2.group": "the-group"})},
 			}))
 			all[i].Stdout.Await(t, "ready")
 		}
 		var shims int
 		for _, r := range all {
-			for _, p := range harness.Shims(r.ID()) {
-				if slices.Contains(p.Args, d.Namespace) { // the other daemon's have the same ids
-					shims++
-				}
-			}
+			shims += len(d.Shims(r.ID()))
 		}
 		if shims != 1 {
 			t.Errorf("%d shims for one group", shims)
@@ -92,17 +89,6 @@ func TestGroup(t *testing.T) {
 			r.Delete(t)
 		}
 	})
-}
-
-func killShim(t *testing.T, id string) {
-	t.Helper()
-	shims := harness.Shims(id)
-	if len(shims) != 1 {
-		t.Fatalf("shims of %s:\n%s", id, harness.Describe(shims))
-	}
-	if err := syscall.Kill(shims[0].PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func removeSockets(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 // TestStorm: the daemon dies while containers start and exit all the time.
 // Whatever it knew of afterwards can be asked, killed and deleted.
 func TestStorm(t *testing.T) {
-	onBoth(t, "storm", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "storm", func(t *testing.T, d *harness.Daemon) {
 		d.Busybox(t)
 		ctx := d.Context(t, "")
 		const count = 12

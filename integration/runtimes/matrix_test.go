@@ -109,17 +109,11 @@ func (c cell) exit(t *testing.T, d *harness.Daemon) {
 
 func (c cell) life(t *testing.T, d *harness.Daemon) {
 	ctx := d.Context(t, "")
-	r := d.Run(t, harness.ID(t), c.container("sh", "-c", "trap 'exit 15' TERM; echo ready; while :; do sleep 1000 & wait $!; done"))
+	r := d.Run(t, harness.ID(t), c.container(harness.ExitOnTerm(15)...))
 	r.Stdout.Await(t, "ready")
 
-	spec, err := r.Spec(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := *spec.Process
-	process.Args = []string{"sh", "-c", "echo from exec; exit 16"}
 	out := &harness.Output{}
-	exec, err := r.Task.Exec(ctx, "x", &process, cio.NewCreator(cio.WithStreams(nil, out, out)))
+	exec, err := r.Task.Exec(ctx, "x", r.Process(t, "sh", "-c", "echo from exec; exit 16"), cio.NewCreator(cio.WithStreams(nil, out, out)))
 	if err != nil {
 		t.Fatal(err)
 	}

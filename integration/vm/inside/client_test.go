@@ -78,10 +78,7 @@ func importImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pause, err := harness.Image(busybox, nil, v1.Config{
-		Entrypoint: []string{"sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1000 & wait $!; done"},
-		Env:        []string{"PATH=/bin"},
-	})
+	pause, err := harness.Pause(busybox)
 	if err != nil {
 		return err
 	}
