@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -221,7 +222,10 @@ func countExits(t *testing.T, d *harness.Daemon) *exitCount {
 					c.err = fmt.Errorf("%T: %w", v, err)
 				}
 				c.mu.Unlock()
-			case <-failures:
+			case err := <-failures: // also when the test has ended
+				c.mu.Lock()
+				c.err = errors.Join(errors.New("the events ended"), c.err, err)
+				c.mu.Unlock()
 				return
 			}
 		}
@@ -236,7 +240,7 @@ func (c *exitCount) check(t *testing.T, want int) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if len(c.seen) < want {
-			return fmt.Sprintf("%d of %d", len(c.seen), want)
+			return fmt.Sprintf("%d of %d; %v", len(c.seen), want, c.err)
 		}
 		return ""
 	})
