@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -282,33 +281,4 @@ func (m *Member) Shell(t testing.TB, script string) string {
 		t.Fatalf("%s: exit code %d, stdout %q, stderr %q", script, r.ExitCode, r.Stdout, r.Stderr)
 	}
 	return strings.TrimSuffix(string(r.Stdout), "\n")
-}
-
-// Shims lists the shim processes that serve a pod or container id.
-func Shims(id string) []Process {
-	var shims []Process
-	for _, p := range Processes() {
-		for i, arg := range p.Args {
-			if arg == "-id" && i+1 < len(p.Args) && p.Args[i+1] == id {
-				shims = append(shims, p)
-			}
-		}
-	}
-	return shims
-}
-
-// Shims are those that the daemon started for a pod or container id; another one's
-// may have the same.
-func (d *Daemon) Shims(id string) []Process {
-	return slices.DeleteFunc(Shims(id), func(p Process) bool { return !slices.Contains(p.Args, d.Namespace) })
-}
-
-// Shim is the only one of Shims.
-func (d *Daemon) Shim(t testing.TB, id string) Process {
-	t.Helper()
-	shims := d.Shims(id)
-	if len(shims) != 1 {
-		t.Fatalf("shims of %s:\n%s", id, Describe(shims))
-	}
-	return shims[0]
 }

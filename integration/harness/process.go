@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"testing"
 )
 
 // Process is one process of the package's PID namespace.
@@ -109,4 +111,33 @@ func Describe(processes []Process) string {
 		lines[i] = p.String()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Shims lists the shim processes that serve a pod or container id.
+func Shims(id string) []Process {
+	var shims []Process
+	for _, p := range Processes() {
+		for i, arg := range p.Args {
+			if arg == "-id" && i+1 < len(p.Args) && p.Args[i+1] == id {
+				shims = append(shims, p)
+			}
+		}
+	}
+	return shims
+}
+
+// Shims are those that the daemon started for a pod or container id; another one's
+// may have the same.
+func (d *Daemon) Shims(id string) []Process {
+	return slices.DeleteFunc(Shims(id), func(p Process) bool { return !slices.Contains(p.Args, d.Namespace) })
+}
+
+// Shim is the only one of Shims.
+func (d *Daemon) Shim(t testing.TB, id string) Process {
+	t.Helper()
+	shims := d.Shims(id)
+	if len(shims) != 1 {
+		t.Fatalf("shims of %s:\n%s", id, Describe(shims))
+	}
+	return shims[0]
 }
