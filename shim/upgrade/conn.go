@@ -75,7 +75,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		switch {
 		case c.dead:
 			return 0, net.ErrClosed
-		case c.through > 0:
+		case c.through > 0 && c.gate == open:
 			return c.readThrough(p)
 		case len(c.queue) > 0 && (c.gate == open || c.handed > 0):
 			return c.hand(p), nil

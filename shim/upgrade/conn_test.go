@@ -286,13 +286,9 @@ func TestOversized(t *testing.T) {
 	client, server := pair(t)
 	conn := NewConn(server, nil)
 	serve(t, conn)
-	head := make([]byte, frameHeader)
-	binary.BigEndian.PutUint32(head, maxFrame+1)
-	binary.BigEndian.PutUint32(head[4:], 1)
-	head[8] = typeRequest
 	sent := make(chan error, 1)
 	go func() {
-		_, err := client.Write(append(head, make([]byte, maxFrame+1)...))
+		_, err := client.Write(oversizedFrame())
 		sent <- err
 	}()
 	answer := make([]byte, frameHeader)
@@ -308,6 +304,53 @@ func TestOversized(t *testing.T) {
 	if s := park(t, conn); len(s.Frames)+len(s.Rest) != 0 {
 		t.Errorf("%+v is remembered", s)
 	}
+}
+
+// TestHeldOversized: a connection on which an oversized message is coming cannot change
+// hands, and loses nothing by the attempt.
+func TestHeldOversized(t *testing.T) {
+	client, server := pair(t)
+	conn := NewConn(server, nil)
+	serve(t, conn)
+	if err := client.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	message := oversizedFrame()
+	const half = maxFrame / 2
+	if _, err := client.Write(message[:half]); err != nil {
+		t.Fatal(err)
+	}
+	conn.Hold()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := conn.Settle(ctx, isWait); !errdefs.IsUnavailable(err) {
+		t.Error(err)
+	}
+	conn.Thaw()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := client.Write(message[half:])
+		sent <- err
+	}()
+	answer := make([]byte, frameHeader)
+	if _, err := io.ReadFull(client, answer); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	if h := parseHeader(answer); h.stream != 1 || h.kind != typeResponse {
+		t.Errorf("%+v", h)
+	}
+}
+
+// oversizedFrame is a request that is longer than a server takes.
+func oversizedFrame() []byte {
+	b := make([]byte, frameHeader+maxFrame+1)
+	binary.BigEndian.PutUint32(b, maxFrame+1)
+	binary.BigEndian.PutUint32(b[4:], 1)
+	b[8] = typeRequest
+	return b
 }
 
 // TestClose: a client that hangs up while the connection is held is noticed after
