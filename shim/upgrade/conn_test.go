@@ -24,11 +24,7 @@ import (
 // image to image. Each call is answered once and right; the waits that were asked
 // first are answered by the last image.
 func TestChangeOfHands(t *testing.T) {
-	client, server := pair(t)
-	conn := NewConn(server, nil)
-	i := serve(t, conn)
-	c := ttrpc.NewClient(client)
-	defer c.Close()
+	c, server, conn, i := served(t)
 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -100,26 +96,12 @@ func TestChangeOfHands(t *testing.T) {
 
 // TestThaw: an image that goes on itself has lost nothing either.
 func TestThaw(t *testing.T) {
-	client, server := pair(t)
-	conn := NewConn(server, nil)
-	i := serve(t, conn)
-	c := ttrpc.NewClient(client)
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	end := make(chan string, 1)
-	go func() {
-		got, err := call(ctx, c, "Wait", "w")
-		end <- fmt.Sprint(got, err)
-	}()
+	c, _, conn, i := served(t)
+	end := ask(t, c, "Wait", "w")
 	<-i.asked
 	for n := range 10 {
 		park(t, conn)
-		answered := make(chan string, 1)
-		go func() {
-			got, err := call(ctx, c, "Echo", fmt.Sprint(n))
-			answered <- fmt.Sprint(got, err)
-		}()
+		answered := ask(t, c, "Echo", fmt.Sprint(n))
 		select {
 		case got := <-answered:
 			t.Fatalf("answered while it was frozen: %s", got)
@@ -142,18 +124,8 @@ func TestThaw(t *testing.T) {
 // TestAnswerWhileFrozen: a wait that ends in the frozen image is answered by the
 // next one alone.
 func TestAnswerWhileFrozen(t *testing.T) {
-	client, server := pair(t)
-	conn := NewConn(server, nil)
-	i := serve(t, conn)
-	c := ttrpc.NewClient(client)
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	end := make(chan string, 1)
-	go func() {
-		got, err := call(ctx, c, "Wait", "w")
-		end <- fmt.Sprint(got, err)
-	}()
+	c, server, conn, i := served(t)
+	end := ask(t, c, "Wait", "w")
 	<-i.asked
 	s := park(t, conn)
 	i.end <- "old"
@@ -171,18 +143,8 @@ func TestAnswerWhileFrozen(t *testing.T) {
 
 // TestDue: what the change of hands itself answers is not handed to the server again.
 func TestDue(t *testing.T) {
-	client, server := pair(t)
-	conn := NewConn(server, nil)
-	i := serve(t, conn)
-	c := ttrpc.NewClient(client)
-	defer c.Close()
-	end := make(chan string, 2)
-	for _, say := range []string{"a", "b"} {
-		go func() {
-			got, err := call(t.Context(), c, "Wait", say)
-			end <- fmt.Sprint(got, err)
-		}()
-	}
+	c, server, conn, i := served(t)
+	ends := []<-chan string{ask(t, c, "Wait", "a"), ask(t, c, "Wait", "b")}
 	<-i.asked
 	<-i.asked
 	park(t, conn)
@@ -205,7 +167,7 @@ func TestDue(t *testing.T) {
 	if err := resumed.Answer(response); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
+	for _, end := range ends {
 		if got := <-end; got != "due<nil>" {
 			t.Error(got)
 		}
@@ -218,12 +180,8 @@ func TestDue(t *testing.T) {
 
 // TestBusy: what the server has not answered is waited for, and named.
 func TestBusy(t *testing.T) {
-	client, server := pair(t)
-	conn := NewConn(server, nil)
-	i := serve(t, conn)
-	c := ttrpc.NewClient(client)
-	defer c.Close()
-	go func() { _, _ = call(t.Context(), c, "Wait", "w") }()
+	c, _, conn, i := served(t)
+	ask(t, c, "Wait", "w")
 	<-i.asked
 	conn.Hold()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)

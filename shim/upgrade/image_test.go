@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -114,6 +115,28 @@ func call(ctx context.Context, c *ttrpc.Client, method, say string) (string, err
 	var answer wrapperspb.StringValue
 	err := c.Call(ctx, testService, method, wrapperspb.String(say), &answer)
 	return answer.Value, err
+}
+
+// served is a connection that an image serves, by both its ends.
+func served(t testing.TB) (client *ttrpc.Client, server *net.UnixConn, conn *Conn, i *image) {
+	t.Helper()
+	raw, server := pair(t)
+	client = ttrpc.NewClient(raw)
+	t.Cleanup(func() { _ = client.Close() })
+	conn = NewConn(server, nil)
+	return client, server, conn, serve(t, conn)
+}
+
+// ask calls and tells what is answered, and the error, when it comes.
+func ask(t testing.TB, c *ttrpc.Client, method, say string) <-chan string {
+	answer := make(chan string, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		got, err := call(ctx, c, method, say)
+		answer <- fmt.Sprint(got, err)
+	}()
+	return answer
 }
 
 // park brings a connection to where it can change hands.
