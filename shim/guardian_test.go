@@ -4,7 +4,6 @@ package shim
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,35 +80,12 @@ func TestGuardian(t *testing.T) {
 func testGuardian(t *testing.T, how string) {
 	path, err := failing()
 	bad := must(t, path, err)
-	b := newBed(t, "sh", "-c", `while read x; do echo "got-$x"; [ $x = end ] && exit 42; done`)
+	b := newBed(t, conversing...)
 	b.env = []string{"QUOIN_FAILPOINT=taken=" + how}
 	s := b.start()
 	ctx := t.Context()
-	stdin, stdout, in, lines := b.streams()
-	created, err := s.Create(ctx, &task.CreateTaskRequest{ID: b.id, Bundle: b.bundle, Options: b.options(), Stdin: stdin, Stdout: stdout})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Start(ctx, &task.StartRequest{ID: b.id}); err != nil {
-		t.Fatal(err)
-	}
-	say := func(word string) {
-		t.Helper()
-		if _, err := io.WriteString(in, word+"\n"); err != nil {
-			t.Fatal(err)
-		}
-		if line := <-lines; line != "got-"+word {
-			t.Fatalf("%q came of %q", line, word)
-		}
-	}
-	waited := make(chan *task.WaitResponse, 1)
-	go func() {
-		w, err := s.Wait(ctx, &task.WaitRequest{ID: b.id})
-		if err != nil {
-			t.Error(err)
-		}
-		waited <- w
-	}()
+	pid, say := s.converse(b)
+	waited := s.await(b)
 	say("begin")
 	old := s.pid
 	err = s.upgrade(bad)
@@ -121,7 +97,7 @@ func testGuardian(t *testing.T, how string) {
 		t.Fatal("it is the same process")
 	}
 	say("guarded")
-	if r, err := s.State(ctx, &task.StateRequest{ID: b.id}); err != nil || r.Pid != created.Pid {
+	if r, err := s.State(ctx, &task.StateRequest{ID: b.id}); err != nil || int(r.Pid) != pid {
 		t.Fatalf("%v, %v", r, err)
 	}
 	if err := s.upgrade(binary); err != nil {
@@ -181,14 +157,7 @@ func TestNeighbouringReleases(t *testing.T) {
 		b := newBed(t)
 		s := b.start()
 		pid := s.run(b)
-		waited := make(chan *task.WaitResponse, 1)
-		go func() {
-			w, err := s.Wait(t.Context(), &task.WaitRequest{ID: b.id})
-			if err != nil {
-				t.Error(err)
-			}
-			waited <- w
-		}()
+		waited := s.await(b)
 		for n, path := range []string{tc.first, tc.second, tc.first} {
 			if err := s.upgrade(path); err != nil {
 				t.Fatal(err)

@@ -271,6 +271,18 @@ func (s *served) remove(b *bed) {
 	}
 }
 
+// shutdown asks a shim without containers to end. It is answered.
+func (s *served) shutdown(b *bed) {
+	s.t.Helper()
+	if _, err := s.Shutdown(s.t.Context(), &task.ShutdownRequest{ID: b.id}); err != nil {
+		s.t.Errorf("not answered: %v", err)
+	}
+	if err := s.client.Close(); err != nil {
+		s.t.Error(err)
+	}
+	s.awaitEnd()
+}
+
 // eventually looks again and again, for what nobody tells of.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()

@@ -12,26 +12,12 @@ import (
 	"github.com/quoin-io/quoin/shim/control"
 )
 
-// control connects to the shim's control service.
-func (s *served) control() *control.Client {
-	s.t.Helper()
-	c, err := control.Dial(s.t.Context(), s.address)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			s.t.Error(err)
-		}
-	})
-	return c
-}
-
 func TestInfoOfAShim(t *testing.T) {
 	before := time.Now().Add(-time.Second)
 	b := newBed(t)
 	s := b.start()
-	c := s.control()
+	c := s.manage()
+	defer c.Close()
 	info, err := c.Info(t.Context())
 	if err != nil {
 		t.Fatal(err)

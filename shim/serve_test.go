@@ -65,13 +65,7 @@ func TestShutdown(t *testing.T) {
 			t.Error(err)
 		}
 		s.remove(b)
-		if _, err := s.Shutdown(t.Context(), &task.ShutdownRequest{ID: b.id}); err != nil {
-			t.Errorf("not answered: %v", err)
-		}
-		if err := s.client.Close(); err != nil {
-			t.Error(err)
-		}
-		s.awaitEnd()
+		s.shutdown(b)
 		if _, err := os.Stat(s.path()); !os.IsNotExist(err) {
 			t.Errorf("the socket is left: %v", err)
 		}

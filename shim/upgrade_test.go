@@ -86,37 +86,52 @@ func (b *bed) streams() (stdin, stdout string, in *os.File, lines <-chan string)
 	return stdin, stdout, files[0], out
 }
 
-// TestUpgrade: three times in a row. The container, its streams, what is asked and
-// the connections go on; the pid stays, and nothing piles up.
-func TestUpgrade(t *testing.T) {
-	b := newBed(t, "sh", "-c", `while read x; do echo "got-$x"; [ $x = end ] && exit 42; done`)
-	s := b.start()
-	ctx := t.Context()
+// conversing is a container that answers each line, until "end".
+var conversing = []string{"sh", "-c", `while read x; do echo "got-$x"; [ $x = end ] && exit 42; done`}
+
+// converse runs the container of a bed for conversing.
+func (s *served) converse(b *bed) (pid int, say func(word string)) {
+	s.t.Helper()
 	stdin, stdout, in, lines := b.streams()
-	created, err := s.Create(ctx, &task.CreateTaskRequest{ID: b.id, Bundle: b.bundle, Options: b.options(), Stdin: stdin, Stdout: stdout})
+	created, err := s.Create(s.t.Context(), &task.CreateTaskRequest{ID: b.id, Bundle: b.bundle, Options: b.options(), Stdin: stdin, Stdout: stdout})
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	if _, err := s.Start(ctx, &task.StartRequest{ID: b.id}); err != nil {
-		t.Fatal(err)
+	if _, err := s.Start(s.t.Context(), &task.StartRequest{ID: b.id}); err != nil {
+		s.t.Fatal(err)
 	}
-	say := func(word string) {
-		t.Helper()
+	return int(created.Pid), func(word string) {
+		s.t.Helper()
 		if _, err := io.WriteString(in, word+"\n"); err != nil {
-			t.Fatal(err)
+			s.t.Fatal(err)
 		}
 		if line := <-lines; line != "got-"+word {
-			t.Fatalf("%q came of %q", line, word)
+			s.t.Fatalf("%q came of %q", line, word)
 		}
 	}
+}
+
+// await asks for the end of a container, and tells it when it comes.
+func (s *served) await(b *bed) <-chan *task.WaitResponse {
 	waited := make(chan *task.WaitResponse, 1)
 	go func() {
-		w, err := s.Wait(ctx, &task.WaitRequest{ID: b.id})
+		w, err := s.Wait(s.t.Context(), &task.WaitRequest{ID: b.id})
 		if err != nil {
-			t.Error(err)
+			s.t.Error(err)
 		}
 		waited <- w
 	}()
+	return waited
+}
+
+// TestUpgrade: three times in a row. The container, its streams, what is asked and
+// the connections go on; the pid stays, and nothing piles up.
+func TestUpgrade(t *testing.T) {
+	b := newBed(t, conversing...)
+	s := b.start()
+	ctx := t.Context()
+	pid, say := s.converse(b)
+	waited := s.await(b)
 	say("begin")
 	before := s.info()
 	for n := range 3 {
@@ -124,7 +139,7 @@ func TestUpgrade(t *testing.T) {
 			t.Fatal(err)
 		}
 		say(fmt.Sprint(n))
-		if r, err := s.State(ctx, &task.StateRequest{ID: b.id}); err != nil || r.Pid != created.Pid {
+		if r, err := s.State(ctx, &task.StateRequest{ID: b.id}); err != nil || int(r.Pid) != pid {
 			t.Fatalf("%v, %v", r, err)
 		}
 	}
@@ -148,11 +163,7 @@ func TestUpgrade(t *testing.T) {
 	if d, err := s.Delete(ctx, &task.DeleteRequest{ID: b.id}); err != nil || d.ExitStatus != 42 {
 		t.Errorf("%v, %v", d, err)
 	}
-	if _, err := s.Shutdown(ctx, &task.ShutdownRequest{ID: b.id}); err != nil {
-		t.Error(err)
-	}
-	_ = s.client.Close() // it has all that it wanted
-	s.awaitEnd()
+	s.shutdown(b)
 	if _, err := os.Stat(s.path()); !os.IsNotExist(err) {
 		t.Errorf("the socket is left: %v", err)
 	}
@@ -198,14 +209,7 @@ func TestExitDuringUpgrade(t *testing.T) {
 	b := newBed(t, "sh", "-c", "trap 'exit 33' TERM; while :; do sleep 0.01; done")
 	s := b.start()
 	pid := s.run(b)
-	waited := make(chan *task.WaitResponse, 1)
-	go func() {
-		w, err := s.Wait(t.Context(), &task.WaitRequest{ID: b.id})
-		if err != nil {
-			t.Error(err)
-		}
-		waited <- w
-	}()
+	waited := s.await(b)
 	for n := range 5 {
 		if n == 2 {
 			if err := unix.Kill(pid, unix.SIGTERM); err != nil {
@@ -290,9 +294,5 @@ func TestUpgradeOfAnEmptyShim(t *testing.T) {
 	if err := s.upgrade(binary); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Shutdown(t.Context(), &task.ShutdownRequest{ID: b.id}); err != nil {
-		t.Error(err)
-	}
-	_ = s.client.Close() // it has all that it wanted
-	s.awaitEnd()
+	s.shutdown(b)
 }
