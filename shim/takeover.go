@@ -142,7 +142,8 @@ func (t *takeover) listener() (*net.UnixListener, error) {
 }
 
 // confirm tells the guardian that this image can go on, and waits for its leave. A
-// guardian that is gone is none to wait for, and one that does not answer is ended.
+// guardian that is gone is none to wait for. With one that is there and does not answer
+// this image must not go on: it may be about to take over.
 func confirm(t *takeover) error {
 	f, err := t.inherited.File(t.Talk)
 	if err != nil {
