@@ -56,13 +56,8 @@ func await(pid int, talk *upgrade.Talk) (why string, err error) {
 	if err := talk.Say(upgrade.Ready); err != nil {
 		return "", err
 	}
-	err = talk.Hear(upgrade.Confirm, takeoverTimeout)
-	if err == nil {
-		return "", talk.Say(upgrade.Granted)
-	}
-	why = "it did not take over in time"
-	if errors.Is(err, io.EOF) {
-		why = "it ended"
+	if why = grant(talk); why == "" {
+		return "", nil
 	}
 	// After this it can confirm no more.
 	if err := unix.PidfdSendSignal(shim, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -72,6 +67,23 @@ func await(pid int, talk *upgrade.Talk) (why string, err error) {
 		return "", fmt.Errorf("wait for the end of the new image: %w", err)
 	}
 	return why, nil
+}
+
+// grant lets the new image go on when it asks for that, or says why it cannot any
+// more. One that has asked and is gone before it was granted has not gone on: it
+// waits, though not for ever for a guardian that does not run.
+func grant(talk *upgrade.Talk) (why string) {
+	err := talk.Hear(upgrade.Confirm, takeoverTimeout)
+	if err == nil {
+		err = talk.Say(upgrade.Granted)
+	}
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE):
+		return "it ended"
+	}
+	return "it did not take over in time"
 }
 
 // awaitDeath waits for the end of a process.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quoin-io/quoin/shim/control"
+	"github.com/quoin-io/quoin/shim/upgrade"
 )
 
 // build makes another shim, beside the first.
@@ -200,4 +201,35 @@ func TestNoCommonFormat(t *testing.T) {
 		t.Error(err)
 	}
 	s.remove(b)
+}
+
+// TestGrant: the guardian lets nobody go on who is not there any more.
+func TestGrant(t *testing.T) {
+	for name, tc := range map[string]struct {
+		image func(*upgrade.Talk) error
+		why   string
+	}{
+		"asks and waits": {func(talk *upgrade.Talk) error { return talk.Say(upgrade.Confirm) }, ""},
+		"asks and ends": {func(talk *upgrade.Talk) error {
+			defer talk.Close()
+			return talk.Say(upgrade.Confirm)
+		}, "it ended"},
+		"ends": {func(talk *upgrade.Talk) error {
+			talk.Close()
+			return nil
+		}, "it ended"},
+	} {
+		image, guardian, err := upgrade.NewTalk()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(image.Close)
+		t.Cleanup(guardian.Close)
+		if err := tc.image(image); err != nil {
+			t.Fatal(err)
+		}
+		if why := grant(guardian); why != tc.why {
+			t.Errorf("an image that %s: %q", name, why)
+		}
+	}
 }
