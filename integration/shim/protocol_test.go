@@ -259,7 +259,13 @@ func TestRestartedStart(t *testing.T) {
 	if err := p.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, "the shim is gone", func() string { return harness.Describe(harness.Shims(s.id)) })
+	// Whole: while it ends it has no name any more, and still its socket.
+	harness.Eventually(t, "the shim is gone", func() string {
+		if p, ok := harness.FindProcess(first[0].PID); ok {
+			return p.String()
+		}
+		return ""
+	})
 	s.start(t)
 	if third := harness.Shims(s.id); len(third) != 1 || third[0].PID == first[0].PID {
 		t.Errorf("shims after a start over a stale socket:\n%s", harness.Describe(third))
