@@ -4,11 +4,13 @@ package upgrade
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -79,14 +81,30 @@ func Resume(conn net.Conn, s ConnState, closed func()) (*Conn, error) {
 	return c, nil
 }
 
+// answerTimeout is for a client to take its answer. It has asked for nothing else
+// meanwhile, so that there is room, unless it does not read at all.
+const answerTimeout = time.Second
+
 // Answer answers the requests that are due, with an encoded ttrpc.Response. It comes
-// before the server gets the connection.
-func (c *Conn) Answer(response []byte) error {
+// before the server gets the connection. A client that does not read must not hold up
+// the others: its connection is closed, since half an answer may be on it.
+func (c *Conn) Answer(response []byte) (err error) {
+	if len(c.due) == 0 {
+		return nil
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return err
+	}
 	for _, stream := range c.due {
 		if _, err := c.Conn.Write(encodeResponse(stream, response)); err != nil {
 			return err
 		}
 	}
 	c.due = nil
-	return nil
+	return c.Conn.SetWriteDeadline(time.Time{})
 }

@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -175,6 +177,28 @@ func TestDue(t *testing.T) {
 	serve(t, resumed)
 	if got, err := call(t.Context(), c, "Echo", "on"); err != nil || got != "on" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestDueAndUnread: a client that does not read its answer loses its connection, and
+// holds up nobody.
+func TestDueAndUnread(t *testing.T) {
+	_, server := pair(t)
+	if err := server.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := server.Write(make([]byte, 1<<16)); err != nil {
+			break // it is full
+		}
+	}
+	closed := false
+	c, err := Resume(server, ConnState{Due: []uint32{1}}, func() { closed = true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Answer([]byte("response")); !errors.Is(err, os.ErrDeadlineExceeded) || !closed {
+		t.Errorf("%v, closed: %v", err, closed)
 	}
 }
 
