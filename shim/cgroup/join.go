@@ -46,10 +46,7 @@ func joinIn(root, cgroupsPath string, pid int) error {
 			continue
 		}
 		joined[strings.Join(m.controllers, ",")] = true
-		if err := makeCgroup(m.point, dir); err != nil {
-			return fmt.Errorf("join cgroup %s: make %s: %w", cgroupsPath, dir, err)
-		}
-		if err := writeFile(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
+		if err := enter(m.point, dir, pid); err != nil {
 			return joinError(cgroupsPath, dir, pid, err)
 		}
 	}
@@ -57,6 +54,25 @@ func joinIn(root, cgroupsPath string, pid int) error {
 		return fmt.Errorf("join cgroup %s: no cgroup file system is mounted that has this path: %w", cgroupsPath, errdefs.ErrNotFound)
 	}
 	return nil
+}
+
+// enterTries bounds how often a cgroup is made that somebody removes while it is
+// empty, as systemd does on cgroup v1 with what others make beside it.
+const enterTries = 5
+
+// enter makes dir where it is missing, and moves the process into it.
+func enter(point, dir string, pid int) error {
+	for try := 1; ; try++ {
+		err := makeCgroup(point, dir)
+		if err != nil {
+			err = fmt.Errorf("make %s: %w", dir, err)
+		} else if err = writeFile(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
+			err = fmt.Errorf("move process %d: %w", pid, err)
+		}
+		if try == enterTries || !gone(err) {
+			return err
+		}
+	}
 }
 
 // makeCgroup makes dir and the directories between it and the mount point. A
@@ -106,7 +122,7 @@ func joinError(cgroupsPath, dir string, pid int, err error) error {
 	case errors.Is(err, unix.ESRCH):
 		return fmt.Errorf("join cgroup %s: no process %d: %w", cgroupsPath, pid, errdefs.ErrNotFound)
 	}
-	return fmt.Errorf("join cgroup %s: move process %d: %w", cgroupsPath, pid, err)
+	return fmt.Errorf("join cgroup %s: %w", cgroupsPath, err)
 }
 
 func fileExists(name string) bool { return unix.Access(name, unix.F_OK) == nil }

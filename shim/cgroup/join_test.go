@@ -3,12 +3,15 @@
 package cgroup
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 func TestJoinLegacy(t *testing.T) {
@@ -30,6 +33,46 @@ func TestJoinLegacy(t *testing.T) {
 	must(t, Join(testName(t)+"/a/b", p.Process.Pid))
 	must(t, Join(testName(t)+"/a/b/", p.Process.Pid))
 	must(t, Join(testName(t), p.Process.Pid))
+}
+
+// Somebody removes the cgroup while it is empty.
+func TestJoinRemoved(t *testing.T) {
+	p := start(t, "idle")
+	c := makeLegacy(t, p.Process.Pid)
+	d, ok := c.controller("pids")
+	if !ok {
+		t.Fatal("no pids controller")
+	}
+	for tries, hits := 0, 0; hits < 3; tries++ {
+		if tries == 1000 {
+			t.Fatalf("the cgroup was removed before the process was in it %d times of %d", hits, tries)
+		}
+		stop, removed := make(chan struct{}), make(chan bool)
+		name := fmt.Sprintf("%s/%d", testName(t), tries)
+		go func() { removed <- removeOnce(filepath.Join(d.dir, strconv.Itoa(tries)), stop) }()
+		must(t, Join(name, p.Process.Pid))
+		close(stop)
+		if <-removed {
+			hits++
+		}
+		if pids, err := readPids(filepath.Join(d.dir, strconv.Itoa(tries))); err != nil || !slices.Equal(pids, []int{p.Process.Pid}) {
+			t.Fatalf("%s: %v, %v", name, pids, err)
+		}
+	}
+}
+
+// removeOnce removes a cgroup as soon as it is there, unless it is stopped first.
+func removeOnce(dir string, stop <-chan struct{}) bool {
+	for {
+		select {
+		case <-stop:
+			return false
+		default:
+			if unix.Rmdir(dir) == nil {
+				return true
+			}
+		}
+	}
 }
 
 func TestJoinErrors(t *testing.T) {

@@ -38,6 +38,10 @@
 // environment tells. One that succeeds may leave what it likes: its hooks may have
 // started daemons.
 //
+// A create whose cgroup somebody removes while it is still empty is begun again,
+// after a forced delete. systemd removes what is made beside it, above all on cgroup
+// v1, and no runtime minds.
+//
 // Output is captured in sealed memory files: they are bounded, need no
 // goroutine, and a grandchild that keeps one open holds nobody up.
 //

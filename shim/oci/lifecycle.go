@@ -55,17 +55,20 @@ func (r *Runtime) Create(ctx context.Context, id string, opts CreateOptions) (in
 	return r.make(ctx, "create", id, opts.PidFile, opts.ConsoleSocket, opts.Stdio, args)
 }
 
-// make runs create or restore, for which the spec's version has to suit, within
-// one deadline.
+// make runs create or restore, for which the spec's version has to suit and the
+// cgroup has to stay, within one deadline.
 func (r *Runtime) make(ctx context.Context, op, id, pidFile, socket string, stdio Stdio, args []string) (int, error) {
 	limit := r.cfg.Deadlines.Create
-	ctx, cancel := withDeadline(ctx, limit) // for both tries
+	ctx, cancel := withDeadline(ctx, limit) // for all tries
 	defer cancel()
 	if err := within(ctx, op, r.lowerKnown); err != nil {
 		return 0, err
 	}
-	c := call{op: op, deadline: limit, args: args}
-	pid, err := r.spawn(ctx, c, id, pidFile, socket, stdio)
+	begin := func() (int, error) {
+		c := call{op: op, deadline: limit, args: args}
+		return r.spawn(ctx, c, id, pidFile, socket, stdio)
+	}
+	pid, err := r.untilPlaced(ctx, id, begin)
 	if !refusesVersion(err) {
 		return pid, err
 	}
@@ -76,7 +79,7 @@ func (r *Runtime) make(ctx context.Context, op, id, pidFile, socket string, stdi
 	case !lowered:
 		return 0, err // the version was not too new
 	}
-	return r.spawn(ctx, c, id, pidFile, socket, stdio)
+	return r.untilPlaced(ctx, id, begin)
 }
 
 // spawn runs a call that leaves a process behind, and returns its pid.
