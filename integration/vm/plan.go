@@ -74,7 +74,7 @@ var beds = map[string]bed{
 	},
 	"bare": {
 		kernel: "init=/sbin/bare-init",
-		runs:   []run{{pkg: inside, only: "^(" + everywhere + ")$", limit: 15 * time.Minute}},
+		runs:   []run{{pkg: inside, only: "^(" + everywhere + "|TestCrun)$", limit: 15 * time.Minute}},
 	},
 }
 

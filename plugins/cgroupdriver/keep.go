@@ -33,6 +33,10 @@ import (
 // known: of what a container was created with only systemd's defaults are taken
 // for lost.
 //
+// crun puts a container, with its limits, into a cgroup within the scope, where
+// systemd takes nothing. What were put back in the scope would stay there as a
+// second limit, of which crun's updates know nothing.
+//
 // A keeper may be used concurrently.
 type keeper struct {
 	// root is prepended to the paths of cgroups; "" is the real host.
@@ -79,14 +83,20 @@ func vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }
 
-// scope finds the cgroup of a bundle's container; nil when it is not in a scope
-// of cgroup2, or has ended.
+// crunGroup is the cgroup that crun makes in a scope.
+const crunGroup = "container"
+
+// scope finds the cgroup of a bundle's container; nil when that is not a scope of
+// cgroup2, or has ended.
 func (k *keeper) scope(cgroupsPath string) *cgroup.Cgroup {
 	if cgroup.Shape(cgroupsPath) != cgroup.Systemd {
 		return nil
 	}
 	c, err := cgroup.OpenIn(k.root, cgroupsPath)
 	if err != nil || c.Mode() != cgroup.Unified {
+		return nil
+	}
+	if st, err := os.Stat(filepath.Join(c.Dir(), crunGroup)); err == nil && st.IsDir() {
 		return nil
 	}
 	return c

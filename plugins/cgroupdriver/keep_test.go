@@ -47,9 +47,12 @@ func TestKeeperPass(t *testing.T) {
 		scopeDir("there") + "/memory.oom.group": "1\n", scopeDir("there") + "/memory.swap.max": "4096\n", // by the runtime's own command
 		scopeDir("plain") + "/memory.oom.group": "0\n", scopeDir("plain") + "/memory.swap.max": "max\n",
 		"sys/fs/cgroup/foo/memory.oom.group": "0\n", "sys/fs/cgroup/foo/memory.swap.max": "max\n",
+		scopeDir("crun") + "/memory.oom.group": "0\n", scopeDir("crun") + "/memory.swap.max": "max\n",
+		scopeDir("crun") + "/container/memory.oom.group": "1\n", scopeDir("crun") + "/container/memory.swap.max": "0\n",
 	})
 	put(t, tasks, map[string]string{
 		"k8s.io/lost/config.json":   strings.ReplaceAll(grouped, "NAME", "lost"),
+		"k8s.io/crun/config.json":   strings.ReplaceAll(grouped, "NAME", "crun"),
 		"k8s.io/there/config.json":  strings.ReplaceAll(grouped, "NAME", "there"),
 		"k8s.io/ended/config.json":  strings.ReplaceAll(grouped, "NAME", "ended"),
 		"k8s.io/plain/config.json":  `{"linux":{"cgroupsPath":"system.slice:cri:plain","resources":{"memory":{"limit":64}}}}`,
@@ -69,6 +72,7 @@ func TestKeeperPass(t *testing.T) {
 		scopeDir("lost") + "/memory.oom.group": "1", scopeDir("lost") + "/memory.swap.max": "0",
 		scopeDir("there") + "/memory.oom.group": "1", scopeDir("there") + "/memory.swap.max": "4096",
 		scopeDir("plain") + "/memory.oom.group": "0", scopeDir("plain") + "/memory.swap.max": "max",
+		scopeDir("crun") + "/memory.oom.group": "0", scopeDir("crun") + "/memory.swap.max": "max",
 		"sys/fs/cgroup/foo/memory.oom.group": "0", "sys/fs/cgroup/foo/memory.swap.max": "max",
 	} {
 		if got := read(t, filepath.Join(root, path)); got != want {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/api/types/runc/options"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
@@ -38,6 +39,12 @@ func id(t *testing.T, suffix string) string {
 // create makes a busybox container with a task, both removed at the test's end.
 func create(t *testing.T, name string, args []string, specs ...oci.SpecOpts) *container {
 	t.Helper()
+	return createBy(t, "", name, args, specs...)
+}
+
+// createBy does so by an OCI runtime that is named, or by the node's.
+func createBy(t *testing.T, binary, name string, args []string, specs ...oci.SpecOpts) *container {
+	t.Helper()
 	ctx := inNamespace(t)
 	image, err := client.GetImage(ctx, busyboxRef)
 	if err != nil {
@@ -45,7 +52,7 @@ func create(t *testing.T, name string, args []string, specs ...oci.SpecOpts) *co
 	}
 	specs = append([]oci.SpecOpts{oci.WithImageConfigArgs(image, args)}, specs...)
 	made, err := client.NewContainer(ctx, name, containerd.WithImage(image), containerd.WithNewSnapshot(name, image),
-		containerd.WithRuntime(config.RuntimeType, nil), containerd.WithNewSpec(specs...))
+		withRuntime(binary), containerd.WithNewSpec(specs...))
 	if err != nil {
 		t.Fatalf("new container %s: %v", name, err)
 	}
@@ -53,6 +60,10 @@ func create(t *testing.T, name string, args []string, specs ...oci.SpecOpts) *co
 	c := &container{Container: made}
 	c.newTask(t)
 	return c
+}
+
+func withRuntime(binary string) containerd.NewContainerOpts {
+	return containerd.WithRuntime(config.RuntimeType, &options.Options{BinaryName: binary})
 }
 
 func (c *container) newTask(t *testing.T, opts ...containerd.NewTaskOpts) {
@@ -70,7 +81,13 @@ func (c *container) newTask(t *testing.T, opts ...containerd.NewTaskOpts) {
 // start makes a container as create does and starts it.
 func start(t *testing.T, name string, args []string, specs ...oci.SpecOpts) *container {
 	t.Helper()
-	c := create(t, name, args, specs...)
+	return startBy(t, "", name, args, specs...)
+}
+
+// startBy makes a container as createBy does and starts it.
+func startBy(t *testing.T, binary, name string, args []string, specs ...oci.SpecOpts) *container {
+	t.Helper()
+	c := createBy(t, binary, name, args, specs...)
 	if err := c.task.Start(inNamespace(t)); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}

@@ -16,8 +16,6 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"golang.org/x/sys/unix"
-
-	"github.com/quoin-io/quoin/config"
 )
 
 const sigterm = unix.SIGTERM
@@ -27,6 +25,7 @@ func cycle(ctx context.Context, n int) (retErr error) {
 	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(ctx, namespace), patience)
 	defer cancel()
 	variant := variants[n%len(variants)]
+	binary := binaries()[n/len(variants)%len(binaries())]
 	name := fmt.Sprintf("leak-%d", n)
 	image, err := client.GetImage(ctx, busyboxRef)
 	if err != nil {
@@ -37,7 +36,7 @@ func cycle(ctx context.Context, n int) (retErr error) {
 		specs = append(specs, hostPID())
 	}
 	c, err := client.NewContainer(ctx, name, containerd.WithImage(image), containerd.WithNewSnapshot(name, image),
-		containerd.WithRuntime(config.RuntimeType, nil), containerd.WithNewSpec(specs...))
+		withRuntime(binary), containerd.WithNewSpec(specs...))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@
 package inside
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"syscall"
@@ -21,21 +22,26 @@ import (
 // TestLimits: what is set is there, changes while the container runs, up and
 // down, and is still there after systemd has read its units again.
 func TestLimits(t *testing.T) {
+	for _, binary := range binaries() {
+		for name, place := range placements("limits" + binary) {
+			t.Run(name+"/"+cmp.Or(binary, "runc"), func(t *testing.T) { testLimits(t, binary, place) })
+		}
+	}
+}
+
+func testLimits(t *testing.T, binary string, place placement) {
+	logOnFailure(t)
 	major, minor := disk(t)
-	for name, place := range placements("limits") {
-		t.Run(name, func(t *testing.T) {
-			logOnFailure(t)
-			c := start(t, id(t, "c"), []string{"sleep", "1000"}, oci.WithCgroup(place.path), withResources(resources(major, minor, 1)))
-			checkPlace(t, "the container", c.pid(), place.cgroup)
-			filesOf(major, minor, 1).check(t, "at the start", place.cgroup)
-			for _, scale := range []int64{2, 1} {
-				if err := c.task.Update(inNamespace(t), containerd.WithResources(resources(major, minor, scale))); err != nil {
-					t.Fatalf("update to scale %d: %v", scale, err)
-				}
-				filesOf(major, minor, scale).check(t, fmt.Sprintf("updated to scale %d", scale), place.cgroup)
-				filesOf(major, minor, scale).survive(t, fmt.Sprintf("after daemon-reload at scale %d", scale), place.cgroup)
-			}
-		})
+	cgroup := place.by(binary)
+	c := startBy(t, binary, id(t, "c"), []string{"sleep", "1000"}, oci.WithCgroup(place.path), withResources(resources(major, minor, 1)))
+	checkPlace(t, "the container", c.pid(), cgroup)
+	filesOf(major, minor, 1).check(t, "at the start", cgroup)
+	for _, scale := range []int64{2, 1} {
+		if err := c.task.Update(inNamespace(t), containerd.WithResources(resources(major, minor, scale))); err != nil {
+			t.Fatalf("update to scale %d: %v", scale, err)
+		}
+		filesOf(major, minor, scale).check(t, fmt.Sprintf("updated to scale %d", scale), cgroup)
+		filesOf(major, minor, scale).survive(t, fmt.Sprintf("after daemon-reload at scale %d", scale), cgroup)
 	}
 }
 

@@ -5,6 +5,7 @@
 package inside
 
 import (
+	"cmp"
 	"testing"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -12,9 +13,10 @@ import (
 	"github.com/quoin-io/quoin/integration/harness"
 )
 
-// oomKills says how many kills each driver has to report in a bed: 300 by
-// systemd, which removes the cgroup with the last process. As many by cgroupfs
-// are counted natively (integration/cri), where they cost a tenth.
+// oomKills says how many kills each driver has to report in a bed, by all OCI
+// runtimes in equal parts: 300 by systemd, which removes the cgroup with the last
+// process. As many by cgroupfs are counted natively (integration/cri), where they
+// cost a tenth.
 func oomKills(driver string) int {
 	switch {
 	case bed == "v2" && driver == "systemd":
@@ -34,15 +36,17 @@ func TestOOM(t *testing.T) {
 		parents["systemd"] = "kubepods-burstable-podoom.slice"
 	}
 	for driver, parent := range parents {
-		t.Run(driver, func(t *testing.T) {
-			logOnFailure(t)
-			p := runPod(t, "oom-"+driver, parent)
-			kills := &harness.OOMKills{
-				CRI:      runtime,
-				Request:  func(name string) *cri.CreateContainerRequest { return p.request(name, nil) },
-				Patience: patience,
-			}
-			kills.Run(t, client, oomKills(driver))
-		})
+		for _, binary := range binaries() {
+			t.Run(driver+"/"+cmp.Or(binary, "runc"), func(t *testing.T) {
+				logOnFailure(t)
+				p := runPodBy(t, binary, "oom-"+driver, parent) // the handler has the binary's name
+				kills := &harness.OOMKills{
+					CRI:      runtime,
+					Request:  func(name string) *cri.CreateContainerRequest { return p.request(name, nil) },
+					Patience: patience,
+				}
+				kills.Run(t, client, oomKills(driver)/len(binaries()))
+			})
+		}
 	}
 }

@@ -6,6 +6,7 @@ package inside
 
 import (
 	"os"
+	"path"
 	"strings"
 	"testing"
 
@@ -23,10 +24,11 @@ func checkPlace(t *testing.T, what string, pid int, want string) {
 		t.Errorf("%s: process %d is in %s, want %s", what, pid, got, want)
 		return
 	}
-	unit := want[strings.LastIndexByte(want, '/')+1:]
+	scope := strings.TrimSuffix(want, "/"+crunGroup)
+	unit := path.Base(scope)
 	if onSystemd() && strings.HasSuffix(unit, ".scope") {
-		if got := systemctl(t, "show", "--property=ControlGroup", "--value", unit); got != want {
-			t.Errorf("%s: systemd says that %s is at %q, want %s", what, unit, got, want)
+		if got := systemctl(t, "show", "--property=ControlGroup", "--value", unit); got != scope {
+			t.Errorf("%s: systemd says that %s is at %q, want %s", what, unit, got, scope)
 		}
 		if got := systemctl(t, "show", "--property=ActiveState", "--value", unit); got != "active" {
 			t.Errorf("%s: %s is %s", what, unit, got)

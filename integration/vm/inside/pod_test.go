@@ -27,6 +27,12 @@ type pod struct {
 // the test's end.
 func runPod(t *testing.T, name, parent string) *pod {
 	t.Helper()
+	return runPodBy(t, "", name, parent)
+}
+
+// runPodBy does so with a handler that is named.
+func runPodBy(t *testing.T, handler, name, parent string) *pod {
+	t.Helper()
 	namespaces := &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_CONTAINER}
 	p := &pod{config: &cri.PodSandboxConfig{
 		Metadata:     &cri.PodSandboxMetadata{Name: name, Namespace: "vm", Uid: name},
@@ -36,7 +42,7 @@ func runPod(t *testing.T, name, parent string) *pod {
 			SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: namespaces},
 		},
 	}}
-	response, err := runtime.RunPodSandbox(t.Context(), &cri.RunPodSandboxRequest{Config: p.config})
+	response, err := runtime.RunPodSandbox(t.Context(), &cri.RunPodSandboxRequest{Config: p.config, RuntimeHandler: handler})
 	if err != nil {
 		t.Fatalf("run the pod %s: %v", name, err)
 	}

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/quoin-io/quoin/config"
 )
 
 // service is quoind as the bed runs it.
@@ -50,6 +52,10 @@ func install() error {
   sandbox = '` + pauseRef + `'
 [plugins.'io.containerd.cri.v1.runtime'.cni]
   bin_dirs = ['/usr/lib/cni']
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.crun]
+  runtime_type = '` + config.RuntimeType + `'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.crun.options]
+  BinaryName = '` + crun + `'
 `
 	return writeFile("/etc/quoind/conf.d/vm.toml", settings)
 }
