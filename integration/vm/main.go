@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -42,12 +43,15 @@ func main() {
 	flag.StringVar(&s.repository, "C", ".", "the repository's directory")
 	flag.StringVar(&s.bin, "bin", envOr("QUOIN_BIN", "bin"), "the directory of the product's binaries")
 	flag.StringVar(&s.cache, "cache", filepath.Join("_cache", "vm"), "the directory for what is made once")
-	flag.IntVar(&s.atOnce, "at-once", 2, "how many beds run at the same time")
+	flag.IntVar(&s.atOnce, "at-once", 0, "how many beds run at the same time; 0 is as many as the processors are enough for")
 	flag.IntVar(&s.memory, "memory", 3072, "a machine's memory in MiB")
 	flag.IntVar(&s.processors, "processors", 2, "a machine's processors")
 	flag.DurationVar(&s.boot, "boot", 5*time.Minute, "how long a machine may take to boot")
-	flag.DurationVar(&s.limit, "limit", 40*time.Minute, "how long all of it may take")
+	flag.DurationVar(&s.limit, "limit", 50*time.Minute, "how long all of it may take")
 	flag.Parse()
+	if s.atOnce <= 0 {
+		s.atOnce = max(1, runtime.NumCPU()/max(1, s.processors)) // more would take as long, and less evenly
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("the beds did not end within %v", s.limit))

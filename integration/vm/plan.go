@@ -42,14 +42,14 @@ const everywhere = "TestDecision|TestPlacement.*|TestPod|TestMixedShapes|TestLea
 
 // troubles are the tests of the package inside that take long and need a systemd on
 // cgroup v2: what goes wrong on a node, and nodes within it. They are a bed of their
-// own, so that another machine runs beside it.
+// own, beside which another can run where the processors are enough.
 const troubles = "TestStalledSystemd|TestStallMidway|TestLeftoverScope|TestLeftoverShimScope|TestCarelessRuntime|TestOldRunc|TestFlip|TestRestart|TestClockJumps|TestNested.*"
 
 // beds by name.
 var beds = map[string]bed{
 	"v2": {
 		runs: []run{
-			{pkg: inside, skip: "^(" + troubles + ")$", limit: 20 * time.Minute},
+			{pkg: inside, skip: "^(" + troubles + ")$", limit: 30 * time.Minute},
 			{
 				pkg: ctr,
 				// Those whose way goes through cgroups.
