@@ -36,13 +36,8 @@ func id(t *testing.T, suffix string) string {
 	return name + "-" + suffix
 }
 
-// create makes a busybox container with a task, both removed at the test's end.
-func create(t *testing.T, name string, args []string, specs ...oci.SpecOpts) *container {
-	t.Helper()
-	return createBy(t, "", name, args, specs...)
-}
-
-// createBy does so by an OCI runtime that is named, or by the node's.
+// createBy makes a busybox container with a task, both removed at the test's end,
+// by an OCI runtime that is named, or by the node's.
 func createBy(t *testing.T, binary, name string, args []string, specs ...oci.SpecOpts) *container {
 	t.Helper()
 	ctx := inNamespace(t)
@@ -78,7 +73,7 @@ func (c *container) newTask(t *testing.T, opts ...containerd.NewTaskOpts) {
 	}
 }
 
-// start makes a container as create does and starts it.
+// start makes a container of the node's OCI runtime and starts it.
 func start(t *testing.T, name string, args []string, specs ...oci.SpecOpts) *container {
 	t.Helper()
 	return startBy(t, "", name, args, specs...)
