@@ -169,7 +169,7 @@ func TestRunBeds(t *testing.T) {
 // on to their end.
 func TestSilence(t *testing.T) {
 	fine := pretence{Connect: true, Frames: []wire.Frame{{Kind: wire.Up}, {Kind: wire.Begin}, output("PASS\n"), {Kind: wire.End}, {Kind: wire.Done}}}
-	out, failed, err := play(t, settings{boot: 2 * time.Second, atOnce: 3}, map[string]pretence{
+	out, failed, err := play(t, settings{boot: 10 * time.Second, atOnce: 3}, map[string]pretence{
 		"absent": {Hang: true},
 		"silent": {Hang: true, Connect: true},
 		"v2":     fine,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,40 +22,137 @@ const markEnv = "QUOIN_RUNTIME_CALL"
 
 func newMark() string { return markEnv + "=" + strconv.FormatUint(rand.Uint64(), 36) }
 
+// strayPatience bounds the wait for one process, to be executed or to be dead.
+const strayPatience = time.Second
+
 // killStrays ends what a failed call has left to this process, if it is the
-// subreaper: the children that carry the call's mark.
+// subreaper: the children that carry the call's mark, and in turn what they leave.
 func killStrays(mark string) {
-	lists, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, list := range lists {
-		pids, err := os.ReadFile(list)
-		if err != nil {
-			continue // the thread has ended; its children are another's now
-		}
-		for _, field := range bytes.Fields(pids) {
-			if pid, err := strconv.Atoi(string(field)); err == nil {
-				killMarked(pid, mark)
+	// A process that has ended has handed its children on, maybe after they were
+	// looked for: so as long as there are newly dead ones, once more.
+	dead := map[child]bool{}
+	end := time.Now().Add(2 * strayPatience) // where others' children die all the time
+	for again := true; again && time.Now().Before(end); {
+		again = false
+		for _, pid := range children() {
+			p, err := readProcess(pid)
+			if err != nil {
+				again = true // it has been reaped since
+				continue
+			}
+			if id := p.child; !dead[id] && p.end(mark) {
+				dead[id], again = true, true
 			}
 		}
 	}
 }
 
-// killMarked kills a process that has the mark. The pidfd is opened first: what is
-// read after that tells of the same process, or of one that came later and has no
-// such mark.
-func killMarked(pid int, mark string) {
-	fd, err := unix.PidfdOpen(pid, 0)
+// children of this process, of whatever thread.
+func children() (pids []int) {
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, list := range lists {
+		data, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread has ended; its children are another's now
+		}
+		for field := range bytes.FieldsSeq(data) {
+			if pid, err := strconv.Atoi(string(field)); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// child is one of all that have, had or will have its pid.
+type child struct {
+	pid   int
+	start uint64 // clock ticks since the boot
+}
+
+// processState is what /proc/<pid>/stat says of a process.
+type processState struct {
+	child
+	dead, exiting bool
+	// environ is where in its memory its environment begins: 0 in the middle of
+	// execve.
+	environ uint64
+}
+
+// readProcess reads /proc/<pid>/stat (proc(5)).
+func readProcess(pid int) (processState, error) {
+	p := processState{child: child{pid: pid}}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return
+		return p, err
+	}
+	// From field 3 on; the name before it may hold any byte.
+	const state, flags, start, environ = 0, 6, 19, 47
+	const pfExiting = 0x4 // PF_EXITING, include/linux/sched.h
+	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
+	if len(fields) <= environ {
+		return p, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	var numbers [3]uint64
+	for i, field := range [...]int{flags, start, environ} {
+		if numbers[i], err = strconv.ParseUint(string(fields[field]), 10, 64); err != nil {
+			return p, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+	}
+	p.dead = fields[state][0] == 'Z' || fields[state][0] == 'X'
+	p.exiting, p.start, p.environ = numbers[0]&pfExiting != 0, numbers[1], numbers[2]
+	return p, nil
+}
+
+// end kills the process if it has the mark, and tells whether it is dead, of
+// whatever. The pidfd is opened before it is looked at: what that tells is of the
+// same process.
+func (p processState) end(mark string) (dead bool) {
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	if err != nil {
+		return true
 	}
 	defer unix.Close(fd)
-	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil {
-		return
+	if p.carries(mark) {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // ESRCH: it is gone
+	} else if now, err := readProcess(p.pid); err == nil && !now.dead && !now.exiting {
+		return false
 	}
-	for kv := range bytes.SplitSeq(environ, []byte{0}) {
-		if string(kv) == mark {
-			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // ESRCH: it is gone
-			return
+	deadline := time.Now().Add(strayPatience)
+	for {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(max(0, time.Until(deadline).Milliseconds())))
+		if err != unix.EINTR {
+			return err == nil && n > 0
+		}
+	}
+}
+
+// carries tells whether the process has the mark in its environment; a dead one has
+// none.
+//
+// In the middle of execve, which is just where a process is that a runtime has
+// started at its end, the environment is empty for a moment: the new memory is there
+// and not yet filled (fs/exec.c, begin_new_exec). There is nothing to wait for but
+// time.
+func (p processState) carries(mark string) bool {
+	for end := time.Now().Add(strayPatience); ; time.Sleep(time.Millisecond) {
+		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
+		if err != nil {
+			return false
+		}
+		for kv := range bytes.SplitSeq(environ, []byte{0}) {
+			if string(kv) == mark {
+				return true
+			}
+		}
+		if len(environ) > 0 || time.Now().After(end) {
+			return false
+		}
+		// It has none, if it was the same before and after.
+		before := p.environ
+		if p, err = readProcess(p.pid); err != nil || p.dead || p.exiting || p.environ == before && before != 0 {
+			return false
 		}
 	}
 }
