@@ -11,7 +11,8 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
+
+	"github.com/quoin-io/quoin/shim/oci/ocitest"
 )
 
 func TestJoinLegacy(t *testing.T) {
@@ -49,7 +50,7 @@ func TestJoinRemoved(t *testing.T) {
 		}
 		stop, removed := make(chan struct{}), make(chan bool)
 		name := fmt.Sprintf("%s/%d", testName(t), tries)
-		go func() { removed <- removeOnce(filepath.Join(d.dir, strconv.Itoa(tries)), stop) }()
+		go func() { removed <- ocitest.RemoveOnce(filepath.Join(d.dir, strconv.Itoa(tries)), stop) }()
 		must(t, Join(name, p.Process.Pid))
 		close(stop)
 		if <-removed {
@@ -57,20 +58,6 @@ func TestJoinRemoved(t *testing.T) {
 		}
 		if pids, err := readPids(filepath.Join(d.dir, strconv.Itoa(tries))); err != nil || !slices.Equal(pids, []int{p.Process.Pid}) {
 			t.Fatalf("%s: %v, %v", name, pids, err)
-		}
-	}
-}
-
-// removeOnce removes a cgroup as soon as it is there, unless it is stopped first.
-func removeOnce(dir string, stop <-chan struct{}) bool {
-	for {
-		select {
-		case <-stop:
-			return false
-		default:
-			if unix.Rmdir(dir) == nil {
-				return true
-			}
 		}
 	}
 }

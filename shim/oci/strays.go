@@ -133,9 +133,9 @@ func (p processState) end(mark string) (dead bool) {
 //
 // In the middle of execve, which is just where a process is that a runtime has
 // started at its end, the environment is empty for a moment: the new memory is there
-// and not yet filled (fs/exec.c, begin_new_exec). There is nothing to wait for but
-// time.
+// and not yet filled (fs/exec.c, begin_new_exec).
 func (p processState) carries(mark string) bool {
+	// A sleep, for the kernel tells nobody but a tracer that an execve is done.
 	for end := time.Now().Add(strayPatience); ; time.Sleep(time.Millisecond) {
 		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
 		if err != nil {

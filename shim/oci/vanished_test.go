@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/quoin-io/quoin/shim/oci/ocitest"
 )
 
@@ -102,7 +100,7 @@ func TestRealVanishedCgroup(t *testing.T) {
 					t.Fatalf("the cgroup was removed under the runtime %d times in %d creates", hits, tries)
 				}
 				stop, removed := make(chan struct{}), make(chan bool)
-				go func() { removed <- removeOnce(filepath.Join(hierarchy, path), stop) }()
+				go func() { removed <- ocitest.RemoveOnce(filepath.Join(hierarchy, path), stop) }()
 				pid := create(t, r, "c", Stdio{})
 				close(stop)
 				if <-removed {
@@ -115,19 +113,5 @@ func TestRealVanishedCgroup(t *testing.T) {
 				reap(t, pid)
 			}
 		})
-	}
-}
-
-// removeOnce removes a cgroup as soon as it is there, unless it is stopped first.
-func removeOnce(dir string, stop <-chan struct{}) bool {
-	for {
-		select {
-		case <-stop:
-			return false
-		default:
-			if unix.Rmdir(dir) == nil {
-				return true
-			}
-		}
 	}
 }

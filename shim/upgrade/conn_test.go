@@ -268,21 +268,7 @@ func TestOversized(t *testing.T) {
 	client, server := pair(t)
 	conn := NewConn(server, nil)
 	serve(t, conn)
-	sent := make(chan error, 1)
-	go func() {
-		_, err := client.Write(oversizedFrame())
-		sent <- err
-	}()
-	answer := make([]byte, frameHeader)
-	if _, err := io.ReadFull(client, answer); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-sent; err != nil {
-		t.Fatal(err)
-	}
-	if h := parseHeader(answer); h.stream != 1 || h.kind != typeResponse {
-		t.Fatalf("%+v", h)
-	}
+	beRefused(t, client, oversizedFrame())
 	if s := park(t, conn); len(s.Frames)+len(s.Rest) != 0 {
 		t.Errorf("%+v is remembered", s)
 	}
@@ -309,9 +295,15 @@ func TestHeldOversized(t *testing.T) {
 		t.Error(err)
 	}
 	conn.Thaw()
+	beRefused(t, client, message[half:])
+}
+
+// beRefused sends a message, or what is left of it, and reads the server's answer.
+func beRefused(t *testing.T, client io.ReadWriter, message []byte) {
+	t.Helper()
 	sent := make(chan error, 1)
 	go func() {
-		_, err := client.Write(message[half:])
+		_, err := client.Write(message)
 		sent <- err
 	}()
 	answer := make([]byte, frameHeader)
@@ -322,7 +314,7 @@ func TestHeldOversized(t *testing.T) {
 		t.Fatal(err)
 	}
 	if h := parseHeader(answer); h.stream != 1 || h.kind != typeResponse {
-		t.Errorf("%+v", h)
+		t.Fatalf("%+v", h)
 	}
 }
 
