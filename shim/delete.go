@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -24,12 +23,6 @@ import (
 // runtimeRoot is where OCI runtimes keep their state, unless a task's options
 // say otherwise: the runc shim's, so that either can clean up after the other.
 const runtimeRoot = "/run/containerd/runc"
-
-// plainChildren runs commands in a process that is no subreaper.
-type plainChildren struct{}
-
-func (plainChildren) Start(cmd *exec.Cmd) error { return cmd.Start() }
-func (plainChildren) Wait(cmd *exec.Cmd) error  { return cmd.Wait() }
 
 // delete ends what is left of a task whose shim is gone and prints how it ended.
 // containerd runs it after every task's end; most often nothing is left to do. It

@@ -21,6 +21,7 @@ import (
 	"github.com/quoin-io/quoin/shim/cgroup"
 	"github.com/quoin-io/quoin/shim/ledger"
 	"github.com/quoin-io/quoin/shim/oci"
+	"github.com/quoin-io/quoin/shim/program"
 )
 
 // deletion is the end of one container whose shim is gone.
@@ -199,8 +200,8 @@ func (d *deletion) deleteFromRuntime(ctx context.Context) error {
 		SystemdCgroup: opts.SystemdCgroup,
 		Bundle:        d.bundle.Path(),
 		Deadlines:     limits,
-		Children:      plainChildren{},
-		Manager:       systemd{children: plainChildren{}, limit: limits.Bus}.alive,
+		Children:      program.Children{},
+		Manager:       systemd{children: program.Children{}, limit: limits.Bus}.alive,
 	})
 	if err != nil {
 		return err

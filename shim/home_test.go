@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quoin-io/quoin/shim/program"
 )
 
 func TestScopeName(t *testing.T) {
@@ -28,7 +30,7 @@ func testHome(t *testing.T, script string) (*home, *busctl) {
 	b := newBusctl(t, script)
 	t.Setenv(sliceEnv, "system.slice")
 	t.Setenv(cgroupEnv, "")
-	h := newHome("c", plainChildren{}, 10*time.Second)
+	h := newHome("c", program.Children{}, 10*time.Second)
 	return h, b
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/bundle"
 	"github.com/quoin-io/quoin/shim/oci"
+	"github.com/quoin-io/quoin/shim/program"
 )
 
 // featuresType is how containerd's typeurl names the JSON of
@@ -53,7 +54,7 @@ func (c *command) printInfo(ctx context.Context) error {
 		Root:      dir,
 		Bundle:    dir,
 		Deadlines: deadlines(ctx),
-		Children:  plainChildren{},
+		Children:  program.Children{},
 	})
 	if err != nil {
 		return err

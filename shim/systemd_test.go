@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/quoin-io/quoin/shim/program"
 )
 
 // busctl is a script in place of systemd's, which writes its arguments down.
@@ -60,7 +62,7 @@ func (b *busctl) release() {
 	f.Close()
 }
 
-func ask(limit time.Duration) systemd { return systemd{children: plainChildren{}, limit: limit} }
+func ask(limit time.Duration) systemd { return systemd{children: program.Children{}, limit: limit} }
 
 // A failed unit of the scope's name is in the way until it is dismissed; what else
 // is in the way stays, and is told.

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/quoin-io/quoin/config"
+	"github.com/quoin-io/quoin/shim/program"
 )
 
 // defaultBinary is looked up in PATH.
@@ -42,7 +43,7 @@ type Config struct {
 	Bundle string
 	// Deadlines of the calls; a zero field means its default.
 	Deadlines config.Deadlines
-	// Children starts the processes. Nil means os/exec directly.
+	// Children starts the processes. Nil means [program.Children].
 	Children Children
 	// Known is what this process has learnt of runtimes, shared by its Runtimes.
 	// Nil means that this Runtime learns by itself.
@@ -86,7 +87,7 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, fmt.Errorf("bundle path %q is not absolute: %w", cfg.Bundle, errdefs.ErrInvalidArgument)
 	}
 	if cfg.Children == nil {
-		cfg.Children = plainChildren{}
+		cfg.Children = program.Children{}
 	}
 	cfg.Deadlines = cfg.Deadlines.WithDefaults()
 	if cfg.Observe == nil {
@@ -101,9 +102,3 @@ func New(cfg Config) (*Runtime, error) {
 
 // Name of the runtime's binary as configured.
 func (r *Runtime) Name() string { return r.cfg.Binary }
-
-// plainChildren is os/exec for a process that reaps no orphans.
-type plainChildren struct{}
-
-func (plainChildren) Start(cmd *exec.Cmd) error { return cmd.Start() }
-func (plainChildren) Wait(cmd *exec.Cmd) error  { return cmd.Wait() }

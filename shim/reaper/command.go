@@ -3,16 +3,15 @@
 package reaper
 
 import (
-	"os"
 	"os/exec"
 
-	"golang.org/x/sys/unix"
+	"github.com/quoin-io/quoin/shim/program"
 )
 
 // Start starts a command and owns its process from before the janitor could see
 // it dead. Wait must follow.
 func (r *Reaper) Start(cmd *exec.Cmd) error {
-	warm(cmd.Path)
+	program.Warm(cmd) // the janitor waits for what follows
 	f := r.Begin()
 	defer f.End()
 	if err := cmd.Start(); err != nil {
@@ -33,16 +32,4 @@ func (r *Reaper) Wait(cmd *exec.Cmd) error {
 		p.file.Close()
 	}
 	return cmd.Wait()
-}
-
-// warm reads the beginning of a program that is about to be executed. os/exec holds
-// a lock of the whole process while the kernel does (it forks by vfork): on a file
-// system that does not answer, the wait has to be here, where it holds up nobody.
-func warm(path string) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return // the execution will say so
-	}
-	defer f.Close()
-	_, _ = f.ReadAt(make([]byte, 512), 0)
 }
