@@ -74,33 +74,39 @@ type child struct {
 type processState struct {
 	child
 	dead, exiting bool
-	// environ is where in its memory its environment begins: 0 in the middle of
-	// execve.
+	// loaded is false in the middle of execve: the new memory is there, and the
+	// program and its environment not yet in it.
+	loaded bool
+	// environ is where in its memory its environment begins, another place in each
+	// program that it executes (the kernel chooses by chance).
 	environ uint64
 }
 
 // readProcess reads /proc/<pid>/stat (proc(5)).
 func readProcess(pid int) (processState, error) {
 	p := processState{child: child{pid: pid}}
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return p, err
 	}
 	// From field 3 on; the name before it may hold any byte.
-	const state, flags, start, environ = 0, 6, 19, 47
+	const state, flags, start, data, environ = 0, 6, 19, 42, 47
 	const pfExiting = 0x4 // PF_EXITING, include/linux/sched.h
-	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) <= environ {
 		return p, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
 	}
-	var numbers [3]uint64
-	for i, field := range [...]int{flags, start, environ} {
+	var numbers [4]uint64
+	for i, field := range [...]int{flags, start, data, environ} {
 		if numbers[i], err = strconv.ParseUint(string(fields[field]), 10, 64); err != nil {
 			return p, fmt.Errorf("/proc/%d/stat: %w", pid, err)
 		}
 	}
 	p.dead = fields[state][0] == 'Z' || fields[state][0] == 'X'
-	p.exiting, p.start, p.environ = numbers[0]&pfExiting != 0, numbers[1], numbers[2]
+	p.exiting, p.start = numbers[0]&pfExiting != 0, numbers[1]
+	// Where the program's data begin is the last that execve fills in, after the
+	// environment (fs/binfmt_elf.c, load_elf_binary).
+	p.loaded, p.environ = numbers[2] != 0, numbers[3]
 	return p, nil
 }
 
@@ -132,8 +138,8 @@ func (p processState) end(mark string) (dead bool) {
 // none.
 //
 // In the middle of execve, which is just where a process is that a runtime has
-// started at its end, the environment is empty for a moment: the new memory is there
-// and not yet filled (fs/exec.c, begin_new_exec).
+// started at its end, the environment is empty for a moment, and one that is being
+// read ends early.
 func (p processState) carries(mark string) bool {
 	// A sleep, for the kernel tells nobody but a tracer that an execve is done.
 	for end := time.Now().Add(strayPatience); ; time.Sleep(time.Millisecond) {
@@ -146,12 +152,9 @@ func (p processState) carries(mark string) bool {
 				return true
 			}
 		}
-		if len(environ) > 0 || time.Now().After(end) {
-			return false
-		}
-		// It has none, if it was the same before and after.
-		before := p.environ
-		if p, err = readProcess(p.pid); err != nil || p.dead || p.exiting || p.environ == before && before != 0 {
+		// It has not, if what was read is all of one program's.
+		before := p
+		if p, err = readProcess(p.pid); err != nil || p.dead || p.exiting || before.loaded && p.environ == before.environ || time.Now().After(end) {
 			return false
 		}
 	}

@@ -5,8 +5,8 @@ package oci
 import (
 	"os"
 	"os/exec"
-
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -92,5 +92,24 @@ func TestCarries(t *testing.T) {
 			}
 			_ = cmd.Wait() // it was killed
 		})
+	}
+}
+
+// A process that executes one program after the other has the mark all the time.
+func TestCarriesWhileExecuting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "again")
+	must(t, os.WriteFile(path, []byte("#!/bin/sh\nexec \"$0\"\n"), 0o755))
+	const mark = markEnv + "=test"
+	cmd := exec.Command(path)
+	cmd.Env = []string{"LONG=" + strings.Repeat("x", 8000), mark} // more than is read at once
+	must(t, cmd.Start())
+	defer func() { _ = cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill() }()
+	for n := range 2000 {
+		p, err := readProcess(cmd.Process.Pid)
+		must(t, err)
+		if !p.carries(mark) {
+			t.Fatalf("it has no mark in round %d", n)
+		}
 	}
 }
