@@ -37,6 +37,9 @@ func (m stuckMeter) Overdue(step string) { m.steps <- step }
 // answer. The error says which step waited and how long, the id is free again, and
 // the other container of the pod does not notice.
 func TestHungFileSystem(t *testing.T) {
+	newBed(t) // and with it what stays as long as the process
+	before := takeInventory(t)
+	t.Cleanup(func() { before.nothingMore(t) }) // once the file system answers
 	hung := ocitest.HungDir(t)
 	for name, tc := range map[string]struct {
 		change func(*CreateConfig)
