@@ -60,8 +60,13 @@ func setUnifiedFrozen(ctx context.Context, dir string, frozen bool) error {
 	if err := writeFile(dir, "cgroup.freeze", value); err != nil {
 		return err
 	}
-	err := waitEvents(ctx, dir, "frozen", want)
-	if err != nil && frozen {
+	if !frozen {
+		return waitEvents(ctx, dir, "frozen", want)
+	}
+	// One with processes of its own counts as frozen when these are, whatever those
+	// below it do (kernel/cgroup/freezer.c, cgroup_update_frozen).
+	err := walk(dir, func(dir string) error { return waitEvents(ctx, dir, "frozen", want) })
+	if err != nil {
 		_ = writeFile(dir, "cgroup.freeze", "0")
 	}
 	return err

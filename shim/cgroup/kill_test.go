@@ -212,6 +212,30 @@ func TestFreezeUnified(t *testing.T) {
 	must(t, c.Thaw(within(t, 10*time.Second)))
 }
 
+// A cgroup is frozen when all below it are, too, also if it has processes itself.
+func TestFreezeNestedUnified(t *testing.T) {
+	if !inUnified(t) {
+		return
+	}
+	p := start(t, "idle")
+	c := makeUnified(t, p.Process.Pid)
+	q := exec.Command("/bin/sh", "-c", "while :; do :; done")
+	must(t, q.Start())
+	t.Cleanup(func() { _ = q.Process.Kill(); _ = q.Wait() })
+	must(t, Join(testName(t)+"/a/b", q.Process.Pid))
+	below, err := Load(q.Process.Pid)
+	must(t, err)
+	for n := range 200 {
+		must(t, c.Freeze(within(t, 10*time.Second)))
+		events, err := os.ReadFile(filepath.Join(below.unified, "cgroup.events"))
+		must(t, err)
+		if valueOf(events, "frozen") != 1 {
+			t.Fatalf("round %d: %s of what is below it", n, events)
+		}
+		must(t, c.Thaw(within(t, 10*time.Second)))
+	}
+}
+
 // Freezing while processes are forked is what the v1 freezer stumbles over.
 func TestFreezeForkingLegacy(t *testing.T) {
 	p := start(t, "idle")
