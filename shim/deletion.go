@@ -200,7 +200,6 @@ func (d *deletion) deleteFromRuntime(ctx context.Context) error {
 		SystemdCgroup: opts.SystemdCgroup,
 		Bundle:        d.bundle.Path(),
 		Deadlines:     limits,
-		Children:      program.Children{},
 		Manager:       systemd{children: program.Children{}, limit: limits.Bus}.alive,
 	})
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/bundle"
 	"github.com/quoin-io/quoin/shim/oci"
-	"github.com/quoin-io/quoin/shim/program"
 )
 
 // featuresType is how containerd's typeurl names the JSON of
@@ -54,7 +53,6 @@ func (c *command) printInfo(ctx context.Context) error {
 		Root:      dir,
 		Bundle:    dir,
 		Deadlines: deadlines(ctx),
-		Children:  program.Children{},
 	})
 	if err != nil {
 		return err

@@ -53,19 +53,18 @@ func (c *Cgroup) setFrozen(ctx context.Context, frozen bool) error {
 }
 
 func setUnifiedFrozen(ctx context.Context, dir string, frozen bool) error {
-	value, want := "0", uint64(0)
-	if frozen {
-		value, want = "1", 1
-	}
-	if err := writeFile(dir, "cgroup.freeze", value); err != nil {
-		return err
-	}
 	if !frozen {
-		return waitEvents(ctx, dir, "frozen", want)
+		if err := writeFile(dir, "cgroup.freeze", "0"); err != nil {
+			return err
+		}
+		return waitEvents(ctx, dir, "frozen", 0)
+	}
+	if err := writeFile(dir, "cgroup.freeze", "1"); err != nil {
+		return err
 	}
 	// One with processes of its own counts as frozen when these are, whatever those
 	// below it do (kernel/cgroup/freezer.c, cgroup_update_frozen).
-	err := walk(dir, func(dir string) error { return waitEvents(ctx, dir, "frozen", want) })
+	err := walk(dir, func(dir string) error { return waitEvents(ctx, dir, "frozen", 1) })
 	if err != nil {
 		_ = writeFile(dir, "cgroup.freeze", "0")
 	}
