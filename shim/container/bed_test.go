@@ -3,10 +3,12 @@
 package container
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -119,11 +121,20 @@ func (b *bed) add(c *Container, id string, args ...string) {
 	}
 }
 
+// onTerminal adds an exec that has a terminal.
+func (b *bed) onTerminal(c *Container, id string, args ...string) {
+	b.t.Helper()
+	spec := bytes.Replace(ociProcess(args...), []byte("{"), []byte(`{"terminal":true,`), 1)
+	if err := c.Exec(b.t.Context(), ExecConfig{ID: id, Spec: spec, Streams: Streams{Terminal: true}}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // ociProcess is an OCI process as JSON.
 func ociProcess(args ...string) []byte {
 	quoted := make([]string, 0, len(args))
 	for _, a := range args {
-		quoted = append(quoted, `"`+a+`"`)
+		quoted = append(quoted, strconv.Quote(a))
 	}
 	return []byte(`{"cwd":"/","user":{"uid":0,"gid":0},"env":["PATH=` + os.Getenv("PATH") + `"],"args":[` + strings.Join(quoted, ",") + `]}`)
 }

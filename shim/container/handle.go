@@ -25,7 +25,7 @@ type handle struct {
 	proc       *reaper.Process // guarded by mu; nil before the start
 	released   bool            // guarded by mu; streams that come now are too late
 	stdinEnded bool            // guarded by mu; asked for before there was an io
-	size       *[2]uint16      // guarded by mu; likewise
+	size       *[2]uint16      // guarded by mu; the terminal's, what was asked for last
 	giveUp     func()          // guarded by mu; ends a start that is under way
 	patience   *time.Timer     // guarded by mu; calls giveUp
 	giveUpAt   time.Time       // guarded by mu; when it does, zero for never
@@ -60,12 +60,10 @@ func (h *handle) attach(io *stdio.IO) error {
 		return fmt.Errorf("the process's container is deleted: %w", errdefs.ErrFailedPrecondition)
 	}
 	h.io = io
-	size, ended := h.size, h.stdinEnded
+	ended := h.stdinEnded
 	h.mu.Unlock()
-	if size != nil {
-		if err := io.Resize(size[0], size[1]); err != nil {
-			return err
-		}
+	if err := h.fit(); err != nil {
+		return err
 	}
 	if ended {
 		return io.CloseStdin()
@@ -107,15 +105,27 @@ func (h *handle) detach() *stdio.IO {
 
 func (h *handle) resize(width, height uint16) error {
 	h.mu.Lock()
-	io := h.io
-	if io == nil {
-		h.size = &[2]uint16{width, height}
-	}
+	h.size = &[2]uint16{width, height}
 	h.mu.Unlock()
-	if io == nil {
-		return nil
+	return h.fit()
+}
+
+// fit gives the terminal, once it is there, the size that was asked for last: also
+// one that is asked for meanwhile, so that of two callers the later one prevails.
+func (h *handle) fit() error {
+	var done *[2]uint16
+	for {
+		h.mu.Lock()
+		io, size := h.io, h.size
+		h.mu.Unlock()
+		if io == nil || size == done {
+			return nil
+		}
+		if err := io.Resize(size[0], size[1]); err != nil {
+			return err
+		}
+		done = size
 	}
-	return io.Resize(width, height)
 }
 
 func (h *handle) closeStdin() error {

@@ -3,10 +3,13 @@
 package container
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containerd/containerd/api/types"
@@ -207,17 +210,13 @@ func TestRootfs(t *testing.T) {
 	}
 }
 
+// whenSized is a program that ends once its terminal has 40 lines of 100 characters.
+const whenSized = `until [ "$(stty size)" = "40 100" ]; do :; done`
+
 func TestTerminal(t *testing.T) {
 	b := newBed(t)
-	cfg := b.config("c", "sleep", "1000")
-	c := b.createBy(cfg)
-	b.start(c, "")
-	out := filepath.Join(t.TempDir(), "out")
-	spec := []byte(strings.Replace(string(ociProcess("sh", "-c", "stty size; test -t 0")), "{", `{"terminal":true,`, 1))
-	err := c.Exec(t.Context(), ExecConfig{ID: "e", Spec: spec, Streams: Streams{Stdout: "file://" + out, Terminal: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := b.running("c", "sleep", "1000")
+	b.onTerminal(c, "e", "sh", "-c", whenSized)
 	// Asked for before there is a terminal.
 	if err := c.Resize("e", 100, 40); err != nil {
 		t.Fatal(err)
@@ -227,8 +226,73 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	b.delete(c, "e")
-	if data, err := os.ReadFile(out); err != nil || len(data) == 0 {
-		t.Errorf("output %q, %v", data, err)
+	b.remove(c)
+}
+
+// TestTerminalOfARestore: what was asked for between a create from a checkpoint and the
+// start, which makes the terminal, holds.
+func TestTerminalOfARestore(t *testing.T) {
+	b := newBed(t)
+	cfg := b.config("c", "sh", "-c", whenSized)
+	path := filepath.Join(cfg.Bundle, "config.json")
+	spec, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
+	spec = bytes.Replace(spec, []byte(`"process":{`), []byte(`"process":{"terminal":true,`), 1)
+	if err := os.WriteFile(path, spec, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Checkpoint, cfg.Streams = t.TempDir(), Streams{Terminal: true}
+	c := b.createBy(cfg)
+	if err := c.Resize("", 100, 40); err != nil {
+		t.Fatal(err)
+	}
+	b.start(c, "")
+	if e := b.wait(c, ""); e.Status != 0 {
+		t.Errorf("%+v", e)
+	}
+	b.delete(c, "")
+}
+
+// TestResizeTogether: however several callers come, the terminal ends with the size
+// that was asked for last.
+func TestResizeTogether(t *testing.T) {
+	b := newBed(t)
+	c := b.running("c", "sleep", "1000")
+	b.onTerminal(c, "e", "sleep", "1000")
+	pid := b.start(c, "e")
+	h := c.view.Load().execs["e"].h
+	tty, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/0", pid), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tty.Close()
+	for round := range 500 {
+		var callers sync.WaitGroup
+		for n := range uint16(4) {
+			callers.Go(func() {
+				if err := c.Resize("e", n+1, n+1); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		callers.Wait()
+		got, err := unix.IoctlGetWinsize(int(tty.Fd()), unix.TIOCGWINSZ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.mu.Lock()
+		want := *h.size
+		h.mu.Unlock()
+		if (*got != unix.Winsize{Col: want[0], Row: want[1]}) {
+			t.Fatalf("round %d: %+v, asked for last was %v", round, *got, want)
+		}
+	}
+	if err := c.Kill(t.Context(), "e", unix.SIGKILL, false); err != nil {
+		t.Fatal(err)
+	}
+	b.wait(c, "e")
+	b.delete(c, "e")
 	b.remove(c)
 }

@@ -93,6 +93,9 @@ func (c *Container) restore(ctx context.Context, m *made, h *handle) (int, error
 		}
 		return pid, err
 	}
+	if err := h.fit(); err != nil { // the streams were there before the terminal
+		c.log().WithError(err).Warn("set the size of a restored container's terminal")
+	}
 	restored := *m
 	c.watchCgroup(&restored, pid)
 	c.made.Store(&restored)
