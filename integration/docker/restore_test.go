@@ -80,10 +80,10 @@ echo before; while :; do sleep 1000 & wait $!; done`)
 // testResize: the container's terminal follows the user's window.
 func testResize(t *testing.T, e *engine) {
 	term := harness.Open(t, e.command(t, "run", "--rm", "--interactive", "--tty", "--runtime", e.runtime, harness.BusyboxRef, "sh"), 80, 24)
-	for _, size := range []struct{ width, height uint16 }{{101, 41}, {64, 17}} {
-		term.Resize(t, size.width, size.height)
-		want := fmt.Sprintf("%d %d", size.height, size.width)
+	await := func(want string, again func()) {
+		t.Helper()
 		harness.Eventually(t, "the container's terminal is "+want, func() string {
+			again()
 			term.Type(t, "stty size\n")
 			if got := term.Output.String(); !strings.Contains(got, want) {
 				return got
@@ -91,6 +91,16 @@ func testResize(t *testing.T, e *engine) {
 			return ""
 		})
 	}
+	await("24 80", func() {})
+	// The command line asks for the signal only after it has told the first size,
+	// which the container may have from its creation: so the window is dragged until
+	// it notices.
+	await("41 101", func() {
+		term.Resize(t, 102, 41)
+		term.Resize(t, 101, 41)
+	})
+	term.Resize(t, 64, 17)
+	await("17 64", func() {})
 	term.Type(t, "exit 12\n")
 	if code := term.AwaitExit(t); code != 12 {
 		t.Errorf("exit code %d, want 12", code)
