@@ -128,9 +128,8 @@ func TestSubreaper(t *testing.T) {
 		orphan = int(readPid(filepath.Join(dir, "orphan")))
 		return orphan != 0
 	})
-	if parent := statField(t, orphan, 4); parent != s.pid {
-		t.Errorf("the orphan's parent is %d, the shim is %d", parent, s.pid)
-	}
+	// Once the shell that has begun it has ended.
+	eventually(t, "the orphan's parent is the shim", func() bool { return statField(t, orphan, 4) == s.pid })
 	pidfd, err := unix.PidfdOpen(orphan, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -133,6 +133,10 @@ func TestUpgrade(t *testing.T) {
 	pid, say := s.converse(b)
 	waited := s.await(b)
 	say("begin")
+	eventually(t, "the OCI runtime has told its version", func() bool { // descriptors of their own, until then
+		notes, err := filepath.Glob(filepath.Join(filepath.Dir(b.bundle), ".quoin-oci-version-*.json"))
+		return err == nil && len(notes) == 1
+	})
 	before := s.info()
 	for n := range 3 {
 		if err := s.upgrade(binary); err != nil {
