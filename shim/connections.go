@@ -38,7 +38,7 @@ type connections struct {
 	held    chan struct{}   // guarded by mu; closed when connections are accepted again; nil while they are
 	empty   chan struct{}   // guarded by mu; nil, or closed when open gets empty
 
-	patience time.Duration // guarded by mu
+	patience time.Duration // guarded by mu; how long to be alone before lonely is called
 	alone    *time.Timer   // guarded by mu; runs while no connection is open; nil before watch
 }
 
@@ -153,7 +153,7 @@ func (c *connections) watch(patience time.Duration, lonely func()) {
 		c.mu.Lock()
 		alone := len(c.open) == 0
 		if alone {
-			c.alone.Reset(patience)
+			c.alone.Reset(c.patience)
 		}
 		c.mu.Unlock()
 		if alone {
@@ -164,6 +164,16 @@ func (c *connections) watch(patience time.Duration, lonely func()) {
 		c.alone.Stop()
 	}
 	c.patience = patience
+}
+
+// hurry has lonely called after another time than watch said.
+func (c *connections) hurry(patience time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.patience = patience
+	if c.alone != nil && len(c.open) == 0 {
+		c.alone.Reset(patience)
+	}
 }
 
 // wait waits until no connection is open, or for ctx.

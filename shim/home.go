@@ -25,6 +25,8 @@ type home struct {
 	systemd systemd
 	// scope and slice are those to make, or "".
 	scope, slice string
+	// stop is how long systemd is to wait for the scope's end.
+	stop time.Duration
 	// dir is a cgroup to join, or "".
 	dir string
 
@@ -50,12 +52,17 @@ func (m *move) failed() bool {
 // newHome reads what start chose from the environment. limit bounds each step of an
 // attempt.
 func newHome(id string, r children, limit time.Duration) *home {
-	return &home{
+	h := &home{
 		systemd: systemd{children: r, limit: limit},
 		scope:   scopeName(id),
 		slice:   os.Getenv(sliceEnv),
+		stop:    stayTimeout,
 		dir:     os.Getenv(cgroupEnv),
 	}
+	if os.Getenv(followEnv) != "" {
+		h.stop = followTimeout
+	}
+	return h
 }
 
 // begin has an attempt under way, or one that succeeded, and returns it.
@@ -137,7 +144,7 @@ func (h *home) enterScope() error {
 	if err := h.systemd.reachable(); err != nil {
 		return err
 	}
-	if err := h.systemd.startScope(context.Background(), h.scope, h.slice, os.Getpid()); err != nil {
+	if err := h.systemd.startScope(context.Background(), h.scope, h.slice, os.Getpid(), h.stop); err != nil {
 		return fmt.Errorf("put the shim into a scope of its own: ask systemd to start %s: %w", h.scope, err)
 	}
 	// The answer is a job, which nobody tells the end of but D-Bus signals.

@@ -25,14 +25,24 @@ const (
 	sliceEnv = cgroup.SliceEnv
 	// cgroupEnv is the cgroup that serve joins; set by start only.
 	cgroupEnv = "QUOIN_SHIM_CGROUP"
+	// followEnv is not empty when the shim's containers are in units of systemd's,
+	// which it stops together with the shim's; set by start only.
+	followEnv = "QUOIN_SHIM_FOLLOWS"
 
 	defaultSlice = "system.slice"
 	sliceSuffix  = ".slice"
 )
 
-// stopTimeout is how long systemd waits for a shim when it stops its scope, at
-// the end of the host's run: a shim that serves containers ignores SIGTERM.
-const stopTimeout = 10 * time.Second
+// How long systemd waits for a shim when it stops its scope, at the end of the
+// host's run.
+const (
+	// followTimeout lets a shim see the end of containers that systemd stops at the same
+	// time. It gives their scopes 90 s (DefaultTimeoutStopSec).
+	followTimeout = 95 * time.Second
+	// stayTimeout is for a shim of containers that nobody tells to end before systemd
+	// ends all that is left: it would wait in vain.
+	stayTimeout = 10 * time.Second
+)
 
 // chooseHome decides where the serving process puts itself, as environment
 // variables for it. ShimCgroup, which start has joined already, comes first; a
@@ -49,7 +59,11 @@ func chooseHome(opts bundle.Options, facets bundle.Facets) []string {
 		}
 	}
 	if driver == cgroup.Systemd {
-		return []string{sliceEnv + "=" + chooseSlice(opts, facets)}
+		home := []string{sliceEnv + "=" + chooseSlice(opts, facets)}
+		if cgroup.Shape(facets.CgroupsPath) == cgroup.Systemd {
+			home = append(home, followEnv+"=1")
+		}
+		return home
 	}
 	own, err := cgroup.Own()
 	if err != nil || own == "/" || own == "" {

@@ -17,11 +17,11 @@ func TestChooseHome(t *testing.T) {
 		driver, slice, shimCgroup, cgroupsPath string
 		want                                   string
 	}{
-		"systemd by default":            {driver: "systemd", cgroupsPath: podPath, want: sliceEnv + "=system.slice"},
+		"systemd by default":            {driver: "systemd", cgroupsPath: podPath, want: sliceEnv + "=system.slice " + followEnv + "=1"},
 		"a configured slice":            {driver: "systemd", slice: "shims.slice", want: sliceEnv + "=shims.slice"},
-		"the pod's slice":               {driver: "systemd", slice: "pod", cgroupsPath: podPath, want: sliceEnv + "=kubepods-besteffort-podX.slice"},
+		"the pod's slice":               {driver: "systemd", slice: "pod", cgroupsPath: podPath, want: sliceEnv + "=kubepods-besteffort-podX.slice " + followEnv + "=1"},
 		"the slice of no pod":           {driver: "systemd", slice: "pod", cgroupsPath: "/k8s.io/c1", want: sliceEnv + "=system.slice"},
-		"a pod without a slice":         {driver: "systemd", slice: "pod", cgroupsPath: ":cri-containerd:c1", want: sliceEnv + "=system.slice"},
+		"a pod without a slice":         {driver: "systemd", slice: "pod", cgroupsPath: ":cri-containerd:c1", want: sliceEnv + "=system.slice " + followEnv + "=1"},
 		"ShimCgroup names a slice":      {driver: "systemd", slice: "shims.slice", shimCgroup: "/a.slice/a-b.slice", want: sliceEnv + "=a-b.slice"},
 		"ShimCgroup is joined by start": {driver: "systemd", shimCgroup: "/shims"},
 		"ShimCgroup without systemd":    {driver: "cgroupfs", shimCgroup: "/shims"},

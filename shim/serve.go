@@ -38,6 +38,11 @@ const flushTimeout = 5 * time.Second
 // it created the first container, leaves a shim that nobody knows of.
 const loneliness = 10 * time.Second
 
+// leave is how long a shim that was told to end, and whose containers have ended,
+// waits for a client: a daemon that is being restarted may come back for the exits,
+// and would find them on record if not.
+const leave = time.Second
+
 // farewell bounds how long a shim that was asked to end waits for its clients to
 // hang up, so that they have read the answer. containerd hangs up at once.
 const farewell = time.Second
@@ -62,9 +67,10 @@ type server struct {
 	executable string    // path of the shim's own
 	started    time.Time // when the first image began
 
-	once  sync.Once
-	asked atomic.Bool   // a client asked for the end, and waits for the answer
-	end   chan struct{} // closed when the shim is to end
+	once    sync.Once
+	asked   atomic.Bool   // a client asked for the end, and waits for the answer
+	leaving atomic.Bool   // a signal asked for it
+	end     chan struct{} // closed when the shim is to end
 
 	home *home
 }
@@ -266,7 +272,8 @@ func (s *server) shutdown() {
 func (s *server) finish() { s.once.Do(func() { close(s.end) }) }
 
 // lonely ends a shim that nobody is connected to and that serves no container, or
-// only such as the daemon has cleaned up after.
+// only such as the daemon has cleaned up after, or, if it was told to end, only such
+// as have ended.
 func (s *server) lonely() {
 	switch {
 	case s.set.Seal():
@@ -275,11 +282,16 @@ func (s *server) lonely() {
 	case s.set.SealAbandoned():
 		log.L.Warn("the shim ends: its containers have ended, their bundles are gone, and no daemon is connected")
 		s.finish()
+	case s.leaving.Load() && s.set.SealEnded():
+		log.L.Warn("the shim ends, as it was told to: its containers have ended, and no daemon is connected")
+		s.finish()
 	}
 }
 
 // signalled acts on a signal. SIGTERM does not take a shim from its containers:
-// systemd sends it to every process of a unit that it stops.
+// systemd sends it to every process of a unit that it stops, and at the end of the
+// host's run to all at once. The shim follows its containers and their daemon then,
+// so that what they say at their end is told and nobody has to wait for it.
 func (s *server) signalled(sig os.Signal) {
 	switch sig {
 	case unix.SIGUSR1:
@@ -289,7 +301,9 @@ func (s *server) signalled(sig os.Signal) {
 			s.finish()
 			return
 		}
-		log.L.Warnf("%v is ignored: %d containers are served", sig, s.set.Len())
+		log.L.Warnf("%v: %d containers are served; the shim ends when they have ended and no daemon is connected", sig, s.set.Len())
+		s.leaving.Store(true)
+		s.clients.hurry(leave)
 	}
 }
 

@@ -82,7 +82,7 @@ func TestSignals(t *testing.T) {
 	pid := s.run(b)
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {
 		s.signal(sig)
-		says(t, lines, "is ignored: 1 containers are served")
+		says(t, lines, "1 containers are served")
 	}
 	s.signal(unix.SIGPIPE)
 	s.signal(unix.SIGUSR1)
@@ -93,6 +93,47 @@ func TestSignals(t *testing.T) {
 	s.remove(b)
 	s.signal(unix.SIGTERM)
 	s.awaitEnd()
+}
+
+// TestLeave: a shim that was told to end does when its containers have ended, with
+// all that they have said, and no client is there any more; not before, and its
+// containers' exits are on record.
+func TestLeave(t *testing.T) {
+	dir := t.TempDir()
+	b := newBed(t, "sh", "-c", "trap 'echo bye; exit 7' TERM; touch $0/ready; while :; do sleep 0.01; done", dir)
+	log := filepath.Join(dir, "log")
+	lines := b.fifo()
+	s := b.start()
+	created, err := s.Create(t.Context(), &task.CreateTaskRequest{ID: b.id, Bundle: b.bundle, Options: b.options(), Stdout: "file://" + log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Start(t.Context(), &task.StartRequest{ID: b.id}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the container is ready", func() bool {
+		_, err := os.Stat(filepath.Join(dir, "ready"))
+		return err == nil
+	})
+	s.signal(unix.SIGTERM)
+	says(t, lines, "1 containers are served")
+	if err := s.client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s.ended(3 * leave) {
+		t.Fatal("it has left its container")
+	}
+	if err := unix.Kill(int(created.Pid), unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	says(t, lines, "as it was told to")
+	s.awaitEnd()
+	if said, err := os.ReadFile(log); err != nil || string(said) != "bye\n" {
+		t.Errorf("the log holds %q, %v", said, err)
+	}
+	if d := b.runDelete(); d.ExitStatus != 7 || d.Pid != created.Pid {
+		t.Errorf("what is on record: %v", d)
+	}
 }
 
 // TestLogIsNotRead: a daemon that is away, or hangs, stops nothing.

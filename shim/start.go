@@ -157,7 +157,7 @@ func serverEnv(env []string, p bootstrap.Params) []string {
 	out := make([]string, 0, len(env)+2)
 	for _, kv := range env {
 		switch name, _, _ := strings.Cut(kv, "="); name {
-		case "GOMAXPROCS", "TTRPC_ADDRESS", sliceEnv, cgroupEnv:
+		case "GOMAXPROCS", "TTRPC_ADDRESS", sliceEnv, cgroupEnv, followEnv:
 		default:
 			out = append(out, kv)
 		}

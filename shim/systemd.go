@@ -101,24 +101,25 @@ func (s systemd) call(ctx context.Context, args ...string) error {
 	return fmt.Errorf("on the system bus (%s): %w: %s", busAddress(), err, strings.TrimSpace(said.String()))
 }
 
-// startScope asks for a scope with one process in it. The answer is that a job
-// was made; the move happens after it. A unit of this name that failed, which
-// systemd keeps until somebody has taken note, is dismissed first.
-func (s systemd) startScope(ctx context.Context, name, slice string, pid int) error {
+// startScope asks for a scope with one process in it, which systemd gives as long as
+// stop to end. The answer is that a job was made; the move happens after it. A unit of
+// this name that failed, which systemd keeps until somebody has taken note, is dismissed
+// first.
+func (s systemd) startScope(ctx context.Context, name, slice string, pid int, stop time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
-	err := s.call(ctx, scopeArgs(name, slice, pid)...)
+	err := s.call(ctx, scopeArgs(name, slice, pid, stop)...)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	if s.call(ctx, managerName, managerPath, managerInterface, "ResetFailedUnit", "s", name) != nil {
 		return err // there is no such unit, so that is not what is wrong
 	}
-	return s.call(ctx, scopeArgs(name, slice, pid)...)
+	return s.call(ctx, scopeArgs(name, slice, pid, stop)...)
 }
 
 // scopeArgs are busctl's arguments for StartTransientUnit.
-func scopeArgs(name, slice string, pid int) []string {
+func scopeArgs(name, slice string, pid int, stop time.Duration) []string {
 	return []string{
 		managerName, managerPath, managerInterface,
 		"StartTransientUnit", "ssa(sv)a(sa(sv))",
@@ -128,7 +129,7 @@ func scopeArgs(name, slice string, pid int) []string {
 		"Slice", "s", slice,
 		"PIDs", "au", "1", strconv.Itoa(pid),
 		"CollectMode", "s", "inactive-or-failed",
-		"TimeoutStopUSec", "t", strconv.FormatInt(stopTimeout.Microseconds(), 10),
+		"TimeoutStopUSec", "t", strconv.FormatInt(stop.Microseconds(), 10),
 		"0",
 	}
 }

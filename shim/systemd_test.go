@@ -82,7 +82,7 @@ esac`
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBusctl(t, strings.Replace(left, "RESET", tc.reset, 1))
-			err := ask(patience).startScope(t.Context(), "x.scope", "system.slice", 42)
+			err := ask(patience).startScope(t.Context(), "x.scope", "system.slice", 42, time.Minute)
 			if (err != nil) != tc.fails {
 				t.Errorf("%v", err)
 			}
@@ -100,7 +100,7 @@ func TestStartScopeSilence(t *testing.T) {
 	b := newBusctl(t, "hang")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	err := ask(patience).startScope(ctx, "x.scope", "system.slice", 42)
+	err := ask(patience).startScope(ctx, "x.scope", "system.slice", 42, time.Minute)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer on the system bus (unix:path=/the/bus)") {
 		t.Errorf("%v", err)
 	}
@@ -143,7 +143,7 @@ func TestAlive(t *testing.T) {
 // The signature says how many properties and of what types follow: busctl
 // refuses a line where they differ.
 func TestScopeArgs(t *testing.T) {
-	args := scopeArgs("x.scope", "system.slice", 42)
+	args := scopeArgs("x.scope", "system.slice", 42, time.Minute)
 	i := slices.Index(args, "ssa(sv)a(sa(sv))")
 	if i < 0 {
 		t.Fatalf("no signature in %q", args)

@@ -43,7 +43,7 @@ const everywhere = "TestDecision|TestPlacement.*|TestPod|TestMixedShapes|TestLea
 // troubles are the tests of the package inside that take long and need a systemd on
 // cgroup v2: what goes wrong on a node, and nodes within it. They are a bed of their
 // own, beside which another can run where the processors are enough.
-const troubles = "TestStalledSystemd|TestStallMidway|TestLeftoverScope|TestLeftoverShimScope|TestCarelessRuntime|TestOldRunc|TestFlip|TestRestart|TestClockJumps|TestNested.*"
+const troubles = "TestStalledSystemd|TestStallMidway|TestLeftoverScope|TestLeftoverShimScope|TestCarelessRuntime|TestOldRunc|TestFlip|TestRestart|TestHostEnds|TestClockJumps|TestNested.*"
 
 // beds by name.
 var beds = map[string]bed{

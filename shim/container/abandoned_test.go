@@ -44,3 +44,35 @@ func TestSealAbandoned(t *testing.T) {
 		t.Error("not abandoned any more")
 	}
 }
+
+// TestSealEnded: a set has ended with its last process, once nobody waits for output
+// any more; an exec that was never started is none.
+func TestSealEnded(t *testing.T) {
+	b := newBed(t)
+	not := func(when string) {
+		t.Helper()
+		if b.set.SealEnded() {
+			t.Fatal("ended " + when)
+		}
+	}
+	one, two := b.running("one", "sleep", "1000"), b.running("two", "sleep", "1000")
+	b.add(one, "never", "true")
+	b.exec(two, "e", "sleep", "1000")
+	kill := func(c *Container, exec string) {
+		t.Helper()
+		if err := c.Kill(t.Context(), exec, 9, false); err != nil {
+			t.Fatal(err)
+		}
+		b.wait(c, exec)
+	}
+	not("with all")
+	kill(one, "")
+	not("with one that runs")
+	kill(two, "e")
+	not("with one that runs without its exec")
+	kill(two, "")
+	eventually(t, "they have ended", b.set.SealEnded)
+	if _, _, err := b.set.Create(t.Context(), b.config("three", "true")); !errdefs.IsUnavailable(err) {
+		t.Errorf("another container: %v", err)
+	}
+}

@@ -109,6 +109,7 @@ func (e finish) perform(c *Container) {
 		return
 	}
 	go func() {
+		defer e.h.finished.Store(true)
 		err := guard(func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), c.set.env.Deadlines.Drain)
 			defer cancel()

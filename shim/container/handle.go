@@ -5,6 +5,7 @@ package container
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -33,6 +34,8 @@ type handle struct {
 	once sync.Once
 	exit reaper.Exit   // written before done is closed
 	done chan struct{} // closed when the exit has been recorded
+
+	finished atomic.Bool // the output is at its end, or nobody reads the rest
 }
 
 func newHandle(streams stdio.Streams, spec []byte) *handle {
