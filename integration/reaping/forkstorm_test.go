@@ -22,10 +22,10 @@ func TestForkStorm(t *testing.T) {
 	id := harness.ID(t)
 	const limit = 100
 	cgroup := "/" + d.Namespace + "/" + id
-	// awk goes on when a fork fails; a shell would not. The processes live longer and
-	// longer, so that the limit is reached at whatever pace this machine forks.
+	// awk goes on when a fork fails; a shell would not. Until one does, the processes
+	// live longer and longer: the limit is reached at whatever pace this machine forks.
 	r := d.Run(t, id, harness.Container{
-		Args: []string{"awk", `BEGIN { while (1) { s = 0.2 + n / 1000; system("sleep " s " & sleep " s + 0.1 " & sleep " s + 0.2 " &"); n++; if (n % 100 == 0) { print n; fflush() } } }`},
+		Args: []string{"awk", `BEGIN { s = 0.2; while (1) { if (system("sleep " s " & sleep " s + 0.1 " & sleep " s + 0.2 " &") == 0) s += 0.02; n++; if (n % 100 == 0) { print n; fflush() } } }`},
 		Spec: []oci.SpecOpts{hostPID, oci.WithPidsLimit(limit), oci.WithCgroup(cgroup)},
 	})
 	pids := filepath.Join("/sys/fs/cgroup/pids", cgroup)
