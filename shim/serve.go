@@ -28,10 +28,11 @@ import (
 	"github.com/quoin-io/quoin/shim/task"
 )
 
-// flushTimeout bounds the delivery of the last events, so that a shim without
-// containers ends although the daemon is away. The daemon knows by then: its own
-// delete has been answered.
-const flushTimeout = 5 * time.Second
+// flushPatience is how long a shim that ends waits for the daemon to take one of the
+// last events, so that it ends although the daemon is away. The daemon knows by then:
+// its own delete has been answered. For one that takes them, however slowly, it stays:
+// others learn of an exit from its event only.
+const flushPatience = 5 * time.Second
 
 // loneliness is how long a shim without containers waits for a client. A daemon
 // connects as soon as start has answered; one that was killed in between, or while
@@ -316,18 +317,16 @@ func (s *server) close() {
 		}
 	}
 	s.thrift.stop()
-	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
-	defer cancel()
 	if s.publisher != nil {
-		if err := s.publisher.Close(ctx); err != nil {
+		if err := s.publisher.Close(flushPatience); err != nil {
 			log.L.WithError(err).Warn("events are left that the daemon did not take")
 		}
 	}
 	if s.ttrpc != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), farewell)
+		defer cancel()
 		if s.asked.Load() {
-			bye, cancel := context.WithTimeout(ctx, farewell)
-			s.clients.wait(bye)
-			cancel()
+			s.clients.wait(ctx)
 		}
 		_ = s.ttrpc.Shutdown(ctx) // that ctx has ended is no news
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/api/events"
 	"github.com/containerd/typeurl/v2"
@@ -22,8 +23,9 @@ type told struct {
 	id string
 
 	mu   sync.Mutex
-	all  []telling // guarded by mu
-	fail error     // guarded by mu
+	all  []telling     // guarded by mu
+	more chan struct{} // guarded by mu; closed when all grows
+	fail error         // guarded by mu
 }
 
 // telling is the start or the exit of a process; exec is "" for the init.
@@ -50,7 +52,7 @@ func (e telling) String() string {
 func listen(t *testing.T, d *harness.Daemon, id string) *told {
 	t.Helper()
 	ctx, cancel := context.WithCancel(d.Context(t, ""))
-	o := &told{id: id}
+	o := &told{id: id, more: make(chan struct{})}
 	envelopes, failures := d.Client().EventService().Subscribe(ctx, `topic~="/tasks/"`)
 	done := make(chan struct{})
 	go func() {
@@ -94,11 +96,11 @@ func (o *told) take(event any) {
 	switch e := event.(type) {
 	case *events.TaskStart:
 		if e.ContainerID == o.id {
-			o.all = append(o.all, telling{pid: e.Pid})
+			o.add(telling{pid: e.Pid})
 		}
 	case *events.TaskExecStarted:
 		if e.ContainerID == o.id {
-			o.all = append(o.all, telling{exec: e.ExecID, pid: e.Pid})
+			o.add(telling{exec: e.ExecID, pid: e.Pid})
 		}
 	case *events.TaskExit:
 		if e.ContainerID != o.id {
@@ -108,14 +110,26 @@ func (o *told) take(event any) {
 		if exec == o.id {
 			exec = ""
 		}
-		o.all = append(o.all, telling{exec: exec, exit: true, pid: e.Pid, status: e.ExitStatus})
+		o.add(telling{exec: exec, exit: true, pid: e.Pid, status: e.ExitStatus})
 	}
 }
 
+func (o *told) add(e telling) { // mu is held
+	o.all = append(o.all, e)
+	close(o.more)
+	o.more = make(chan struct{})
+}
+
 func (o *told) so() []telling {
+	all, _ := o.soFar()
+	return all
+}
+
+// soFar returns what was told, and what is closed when there is more.
+func (o *told) soFar() ([]telling, <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.all)
+	return slices.Clone(o.all), o.more
 }
 
 // awaitStart waits until a start was told.
@@ -124,19 +138,22 @@ func (o *told) awaitStart(t *testing.T, exec string) { o.await(t, exec, false) }
 // awaitExit waits until an exit was told, and returns it.
 func (o *told) awaitExit(t *testing.T, exec string) telling { return o.await(t, exec, true) }
 
+// await gives up when nothing is told for a while: on a busy machine hundreds of
+// events may come before.
 func (o *told) await(t *testing.T, exec string, exit bool) telling {
 	t.Helper()
-	var found telling
-	harness.Eventually(t, fmt.Sprintf("of %q of %s is told (exit: %t)", exec, o.id, exit), func() string {
-		all := o.so()
-		i := slices.IndexFunc(all, func(e telling) bool { return e.exit == exit && e.exec == exec })
-		if i < 0 {
-			return fmt.Sprintf("%d events, the last: %v", len(all), all[max(0, len(all)-3):])
+	for {
+		all, more := o.soFar()
+		if i := slices.IndexFunc(all, func(e telling) bool { return e.exit == exit && e.exec == exec }); i >= 0 {
+			return all[i]
 		}
-		found = all[i]
-		return ""
-	})
-	return found
+		select {
+		case <-more:
+		case <-time.After(harness.Patience):
+			t.Fatalf("of %q of %s is not told (exit: %t), nor anything for %v: %d events, the last: %v",
+				exec, o.id, exit, harness.Patience, len(all), all[max(0, len(all)-3):])
+		}
+	}
 }
 
 // check checks the order of all that was told of a container whose init has

@@ -69,7 +69,7 @@ func TestSuccessor(t *testing.T) {
 				got = append(got[:10:10], d.await(41)[11:]...)
 			}
 			expect(t, got, TopicStart, 0, 40)
-			if err := p.Close(t.Context()); err != nil {
+			if err := p.Close(time.Minute); err != nil {
 				t.Error(err)
 			}
 		})
@@ -141,7 +141,7 @@ func TestParkIsBounded(t *testing.T) {
 	}
 	close(goOn)
 	expect(t, d.await(3), TopicStart, 0, 3)
-	if err := p.Close(t.Context()); err != nil {
+	if err := p.Close(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if s := p.Stats(); s != (Stats{Delivered: 3}) {

@@ -82,6 +82,7 @@ type Publisher struct {
 	cancel context.CancelFunc
 	more   chan struct{} // wakes a sender that lingers
 	retry  chan struct{} // wakes a sender that backs off
+	taken  chan struct{} // wakes a Close: an event needs no more tries
 
 	// writing orders the queue and the spool, which is written under it: on /run,
 	// where bundles are, that is a copy to memory. It is taken before mu.
@@ -113,6 +114,7 @@ func newPublisher(cfg Config, s settings) *Publisher {
 		queue:     queue{limits: s.limits},
 		more:      make(chan struct{}, 1),
 		retry:     make(chan struct{}, 1),
+		taken:     make(chan struct{}, 1),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	path, err := socketPath(cfg.Address)
@@ -208,11 +210,13 @@ func (p *Publisher) Stats() Stats {
 	return s
 }
 
-// Close waits until the queue is delivered, or ctx ends, and ends the connection.
-// It says how many events were left, with ctx's error; they count as dropped, and
-// so does what is published from now on, but the spool keeps what was left.
-// Calling it again does nothing.
-func (p *Publisher) Close(ctx context.Context) error {
+// Close waits until the queue is delivered, or the daemon has taken no event for as
+// long as patience says, and ends the connection. The whole has no bound: on a busy
+// machine the daemon may be hundreds of events behind and take them one by one. It
+// says how many events were left, with context.DeadlineExceeded; they count as
+// dropped, and so does what is published from now on, but the spool keeps what was
+// left. Calling it again does nothing.
+func (p *Publisher) Close(patience time.Duration) error {
 	p.mu.Lock()
 	p.closed = true
 	done := p.done
@@ -221,12 +225,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 	wake(p.more)
 	wake(p.retry)
 	if done != nil {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			p.cancel()
-			<-done
-		}
+		p.awaitSender(done, patience)
 	}
 	p.writing.Lock()
 	defer p.writing.Unlock()
@@ -245,7 +244,25 @@ func (p *Publisher) Close(ctx context.Context) error {
 		return nil
 	}
 	p.stats.Dropped += uint64(left)
-	return fmt.Errorf("%d events were not delivered to %s: %w", left, p.path, context.Cause(ctx))
+	return fmt.Errorf("%d events were not delivered: %s has taken none for %v: %w", left, p.path, patience, context.DeadlineExceeded)
+}
+
+// awaitSender waits for the sender, and ends it when nothing has gone on for a while.
+func (p *Publisher) awaitSender(done <-chan struct{}, patience time.Duration) {
+	still := time.NewTimer(patience)
+	defer still.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-p.taken:
+			still.Reset(patience)
+		case <-still.C:
+			p.cancel()
+			<-done
+			return
+		}
+	}
 }
 
 // classify tells what an event is worth.

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	eventtypes "github.com/containerd/containerd/api/events"
@@ -168,9 +169,7 @@ func publisher(t *testing.T, path string, change func(*settings)) *Publisher {
 	}
 	p := newPublisher(Config{Address: path, Namespace: "ns", Dir: t.TempDir(), Log: quietLog()}, s)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = p.Close(ctx) // what is left was the test's intention
+		_ = p.Close(0) // what is left was the test's intention
 	})
 	return p
 }
@@ -200,7 +199,7 @@ func TestDelivers(t *testing.T) {
 	exit := &eventtypes.TaskExit{ContainerID: "c", ID: "c", Pid: 7, ExitStatus: 137}
 	p.Publish(TopicExit, exit, at)
 	exit.ExitStatus = 0 // the publisher has its own
-	if err := p.Close(t.Context()); err != nil {
+	if err := p.Close(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	d.await(1)
@@ -297,7 +296,7 @@ func TestDaemonHangs(t *testing.T) {
 	}
 	close(goOn)
 	expect(t, d.await(100), TopicStart, 0, 100)
-	if err := p.Close(t.Context()); err != nil || calls.Load() != 100 {
+	if err := p.Close(time.Minute); err != nil || calls.Load() != 100 {
 		t.Errorf("%d calls for 100 events, %v", calls.Load(), err)
 	}
 }
@@ -314,9 +313,7 @@ func TestCloseGivesUp(t *testing.T) {
 	p := publisher(t, d.path, nil)
 	publishStarts(p, 0, 10)
 	<-hung
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	err := p.Close(ctx)
+	err := p.Close(50 * time.Millisecond)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "10 events") {
 		t.Errorf("close: %v", err)
 	}
@@ -324,10 +321,47 @@ func TestCloseGivesUp(t *testing.T) {
 	if s := p.Stats(); s != (Stats{Dropped: 11}) {
 		t.Errorf("stats %+v", s)
 	}
-	if err := p.Close(t.Context()); err != nil {
+	if err := p.Close(time.Minute); err != nil {
 		t.Errorf("a second time: %v", err)
 	}
 	d.setAnswer(nil)
+}
+
+// TestCloseIsPatient: as long as the daemon takes events, however slowly, Close waits;
+// once it takes none, it does not.
+func TestCloseIsPatient(t *testing.T) {
+	const patience, events = 5 * time.Second, 100
+	for _, c := range []struct {
+		name string
+		ends bool
+		want time.Duration
+	}{
+		{"to the last", true, events * (patience - 1)},
+		{"not for ever", false, events*(patience-1) + patience},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := New(Config{Address: "/nonexistent/s", Log: quietLog()})
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					for range events {
+						time.Sleep(patience - 1)
+						p.finish(entry{}, true)
+					}
+					if !c.ends {
+						<-p.ctx.Done()
+					}
+				}()
+				begun := time.Now()
+				p.awaitSender(done, patience)
+				if took := time.Since(begun); took != c.want || (p.ctx.Err() == nil) != c.ends {
+					t.Errorf("it waited %v, want %v; the sender was ended: %v", took, c.want, p.ctx.Err())
+				}
+				p.cancel()
+			})
+		})
+	}
 }
 
 // TestPeerDoesNotRead has a listener whose connections nobody reads: not even
@@ -349,10 +383,8 @@ func TestPeerDoesNotRead(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); err != nil { // it is writing
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
 	begin := time.Now()
-	if err := p.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if err := p.Close(50 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	if d := time.Since(begin); d > 3*time.Second {
@@ -377,7 +409,7 @@ func TestRejected(t *testing.T) {
 	p.Publish(TopicOOM, &eventtypes.TaskOOM{ContainerID: "\xff"}, time.Now())
 	publishStarts(p, 1, 2)
 	expect(t, d.await(2), TopicStart, 0, 2)
-	if err := p.Close(t.Context()); err != nil {
+	if err := p.Close(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if s := p.Stats(); s != (Stats{Delivered: 2, Dropped: 4}) {
@@ -423,7 +455,7 @@ func TestNoAddress(t *testing.T) {
 		if s := p.Stats(); s != (Stats{Dropped: 2}) {
 			t.Errorf("%q: %+v", address, s)
 		}
-		if err := p.Close(t.Context()); err != nil {
+		if err := p.Close(time.Minute); err != nil {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
@@ -460,7 +492,5 @@ func BenchmarkPublish(b *testing.B) {
 	for b.Loop() {
 		p.Publish(TopicExit, e, time.Now())
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = p.Close(ctx)
+	_ = p.Close(0)
 }

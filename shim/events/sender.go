@@ -150,6 +150,7 @@ func (p *Publisher) yield() bool {
 
 // finish notes that an event needs no more tries.
 func (p *Publisher) finish(e entry, delivered bool) {
+	defer wake(p.taken)
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	err := p.spool.delivered(e.seq)

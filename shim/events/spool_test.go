@@ -131,7 +131,7 @@ func TestSpoolIsCutWhenEmpty(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	if err := p.Close(t.Context()); err != nil {
+	if err := p.Close(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 }
