@@ -7,7 +7,6 @@ package inside
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -83,13 +82,10 @@ func TestHostEnds(t *testing.T) {
 			t.Errorf("the log of %s holds %q, %v", name, text, err)
 		}
 	}
-	if out, err := exec.Command("journalctl", "--sync").CombinedOutput(); err != nil { // what is said so far
-		t.Errorf("journalctl --sync: %v\n%s", err, out)
-	}
 	for _, shim := range []string{quickShim, slowShim} {
-		journal, err := exec.Command("journalctl", "--unit="+shim, "--boot", "--no-pager", "--output=cat").CombinedOutput()
-		if err != nil || !strings.Contains(string(journal), "Stopped") || strings.Contains(string(journal), "timed out") || strings.Contains(string(journal), "Killing") {
-			t.Errorf("the journal of %s: %v\n%s", shim, err, journal)
+		text, err := journal(shim)
+		if err != nil || !strings.Contains(text, "Stopped") || strings.Contains(text, "timed out") || strings.Contains(text, "Killing") {
+			t.Errorf("the journal of %s: %v\n%s", shim, err, text)
 		}
 	}
 }

@@ -110,11 +110,11 @@ func startKubelet(t *testing.T, k *kubelet.Kubelet) {
 }
 
 func kubeletLog() string {
-	out, err := exec.Command("journalctl", "--unit="+kubeletUnit, "--boot", "--no-pager", "--output=cat").CombinedOutput()
+	text, err := journal(kubeletUnit)
 	if err != nil {
 		return err.Error()
 	}
-	return string(out)
+	return text
 }
 
 func kubeletRuns() error {

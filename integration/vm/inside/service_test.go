@@ -100,11 +100,24 @@ func (unit) pid() (int, error) {
 }
 
 func (unit) wholeLog() string {
-	out, err := exec.Command("journalctl", "--unit=quoind.service", "--boot", "--no-pager", "--output=cat").CombinedOutput()
+	text, err := journal("quoind.service")
 	if err != nil {
 		return err.Error()
 	}
-	return string(out)
+	return text
+}
+
+// journal is what a unit and systemd about it have said since the machine booted.
+func journal(unit string) (string, error) {
+	// What was said a moment ago may be on its way.
+	if out, err := exec.Command("journalctl", "--sync").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("journalctl --sync: %w: %s", err, out)
+	}
+	out, err := exec.Command("journalctl", "--unit="+unit, "--boot", "--no-pager", "--output=cat").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("read the journal of %s: %w: %s", unit, err, out)
+	}
+	return string(out), nil
 }
 
 // child is a quoind that the tests started themselves.
