@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	eventsapi "github.com/containerd/containerd/api/services/ttrpc/events/v1"
+	tasktypes "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
@@ -26,8 +29,10 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/quoin-io/quoin/config"
 	"github.com/quoin-io/quoin/shim/bundle"
 	"github.com/quoin-io/quoin/shim/ledger"
+	"github.com/quoin-io/quoin/shim/oci/ocitest"
 )
 
 // runDelete runs the action delete and returns what it says.
@@ -240,6 +245,7 @@ func TestDeleteOfALivingShim(t *testing.T) {
 
 func deleteOfALivingShim(t *testing.T, stop bool) {
 	b := newBed(t)
+	b.env = []string{config.CleanupEnv + "=1m"}
 	s := b.start()
 	pid := s.run(b)
 	if stop {
@@ -254,6 +260,120 @@ func deleteOfALivingShim(t *testing.T, stop bool) {
 	s.awaitEnd()
 	if e, err := ledger.Read(b.bundle); err != nil || e.Learnt != "" {
 		t.Errorf("the shim has recorded %+v, %v", e, err)
+	}
+}
+
+// TestDeleteOfOneOfMany: a shim that answers is not ended for one of its containers.
+// One that it has forgotten is cleaned up after; one that it is creating it ends, once
+// it can.
+func TestDeleteOfOneOfMany(t *testing.T) {
+	b := newBed(t)
+	s := b.start()
+	pid := s.run(b)
+	other := *b
+	other.id = "d"
+	other.bundle = filepath.Join(t.TempDir(), other.id)
+	if err := os.Rename(ocitest.Bundle(t, "sleep", "1000"), other.bundle); err != nil {
+		t.Fatal(err)
+	}
+	other.withOptions()
+	if err := os.WriteFile(filepath.Join(other.bundle, "bootstrap.json"), []byte(`{"address":"`+s.address+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := func() {
+		t.Helper()
+		if state, err := s.State(t.Context(), &task.StateRequest{ID: b.id}); err != nil || int(state.Pid) != pid || state.Status != tasktypes.Status_RUNNING || s.ended(0) {
+			t.Fatalf("the other container: %v, %v", state, err)
+		}
+	}
+
+	self, err := ledger.Identify(s.pid)
+	if err == nil {
+		err = ledger.RecordBirth(other.bundle, ledger.Birth{Shim: self})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp := other.runDelete(); resp.ExitStatus != ledger.UnknownStatus || resp.Pid != 0 {
+		t.Errorf("one that was forgotten: %v", resp)
+	}
+	check()
+
+	gate := b.fake.Gate("create")
+	created := make(chan error, 1)
+	go func() {
+		_, err := s.Create(t.Context(), &task.CreateTaskRequest{ID: other.id, Bundle: other.bundle, Options: b.options()})
+		created <- err
+	}()
+	<-gate.Reached()
+	other.env = []string{config.CleanupEnv + "=2s"}
+	want := fmt.Sprintf("the shim %d is not done with container %q, and stays for 1 that it serves besides", s.pid, other.id)
+	if r := other.run(nil, "delete"); r.code != 1 || !strings.Contains(r.stderr, want) {
+		t.Errorf("one that is being created: %+v, want %q", r, want)
+	}
+	check()
+	gate.Open()
+	if err := <-created; err != nil {
+		t.Errorf("create: %v", err)
+	}
+	eventually(t, "the shim has ended the container", func() bool {
+		_, err := s.State(t.Context(), &task.StateRequest{ID: other.id})
+		return err != nil
+	})
+	check()
+	if resp := other.runDelete(); resp.ExitStatus != 137 {
+		t.Errorf("afterwards: %v", resp)
+	}
+	check()
+}
+
+// TestDeleteOfReplaced: while a cleanup goes on, the daemon removes the bundle and
+// makes a new container of that id. That one is left alone; of the old one the
+// processes end.
+func TestDeleteOfReplaced(t *testing.T) {
+	b := newBed(t)
+	s := b.start()
+	// The old one's: a process and a shim, which lives, so that the cleanup waits for it.
+	old := exec.Command("sleep", "1000")
+	if err := old.Start(); err != nil {
+		t.Fatal(err)
+	}
+	shim, err := ledger.Identify(s.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	process, err := ledger.Identify(old.Process.Pid)
+	if err == nil {
+		err = ledger.RecordBirth(b.bundle, ledger.Birth{Shim: shim, Process: process})
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(b.bundle, "bootstrap.json"), []byte(`{"address":"`+s.address+`"}`), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &command{namespace: b.ns, id: b.id}
+	opened, err := bundle.Open(b.bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := c.newDeletion(t.Context(), opened)
+	defer d.close()
+	if err := os.Rename(b.bundle, b.bundle+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(ocitest.Bundle(t, "sleep", "1000"), b.bundle); err != nil {
+		t.Fatal(err)
+	}
+	pid := s.run(b)
+	if _, err := d.end(t.Context()); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "another container has the bundle") {
+		t.Errorf("%v", err)
+	}
+	if state, err := s.State(t.Context(), &task.StateRequest{ID: b.id}); err != nil || int(state.Pid) != pid || state.Status != tasktypes.Status_RUNNING {
+		t.Errorf("the new one: %v, %v", state, err)
+	}
+	if err := old.Wait(); err == nil || old.ProcessState.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL {
+		t.Errorf("the old one's process: %v", err)
 	}
 }
 

@@ -4,9 +4,7 @@ package shim
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +15,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/quoin-io/quoin/shim/bootstrap"
 	"github.com/quoin-io/quoin/shim/bundle"
 	"github.com/quoin-io/quoin/shim/cgroup"
 	"github.com/quoin-io/quoin/shim/ledger"
@@ -28,9 +27,13 @@ import (
 type deletion struct {
 	namespace, id string
 	bundle        *bundle.Bundle
+	// dir is the bundle's directory, held so that no other gets its inode.
+	dir *os.File
 	// born says that there may be something to end: then birth is what is known.
 	born  bool
 	birth ledger.Birth
+	// address of the shim; "" when it is nowhere noted.
+	address string
 	// init is the container's first process, nil if it is gone. sure says that it is
 	// that beyond doubt; without a birth record it is what init.pid names.
 	init *ledger.Witness
@@ -43,6 +46,9 @@ type deletion struct {
 // known only to those who hold on to it.
 func (c *command) newDeletion(ctx context.Context, b *bundle.Bundle) *deletion {
 	d := &deletion{namespace: c.namespace, id: c.id, bundle: b}
+	if dir, err := os.Open(b.Path()); err == nil {
+		d.dir = dir
+	}
 	birth, err := ledger.ReadBirth(b.Path())
 	switch {
 	case err == nil:
@@ -62,12 +68,31 @@ func (c *command) newDeletion(ctx context.Context, b *bundle.Bundle) *deletion {
 		}
 	}
 	if d.born {
+		d.address = shimAddress(ctx, b.Path(), d.birth.Spool)
 		d.findExecs(ctx)
 	}
 	if d.born && d.init == nil {
 		d.askDaemon(ctx)
 	}
 	return d
+}
+
+// shimAddress is what the daemon has noted in the bundle, which it may remove at any
+// moment, or in that which the shim was started in.
+func shimAddress(ctx context.Context, bundles ...string) string {
+	for _, path := range bundles {
+		if path == "" {
+			continue
+		}
+		address, err := bootstrap.BundleAddress(path)
+		if err == nil {
+			return address
+		}
+		if !errdefs.IsNotFound(err) {
+			log.G(ctx).WithError(err).Warn("the shim's address")
+		}
+	}
+	return ""
 }
 
 func (d *deletion) findExecs(ctx context.Context) {
@@ -95,6 +120,9 @@ func watch(ctx context.Context, id ledger.Identity) *ledger.Witness {
 }
 
 func (d *deletion) close() {
+	if d.dir != nil {
+		_ = d.dir.Close() // it was only held
+	}
 	if d.init != nil {
 		_ = d.init.Close() // the process ends now
 	}
@@ -105,10 +133,31 @@ func (d *deletion) close() {
 	}
 }
 
+// replaced says that another container has the path of the bundle by now, and with it
+// the cgroup and the name with the shim and the OCI runtime. A daemon removes the
+// bundle of a create that failed while its cleanup goes on, and the id is free again.
+func (d *deletion) replaced() bool {
+	if d.dir == nil {
+		return false // it was not readable
+	}
+	then, err := d.dir.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Lstat(d.bundle.Path())
+	return err == nil && !os.SameFile(then, now)
+}
+
 // end ends the container and tells how it ended. An error says that it goes on.
 func (d *deletion) end(ctx context.Context) (ledger.Exit, error) {
 	if d.born {
-		d.endShim(ctx)
+		if err := d.endShim(ctx); err != nil {
+			return ledger.Exit{}, err
+		}
+	}
+	if d.replaced() {
+		d.kill(ctx)
+		return ledger.Exit{}, fmt.Errorf("another container has the bundle %s by now, and is left alone: %w", d.bundle.Path(), errdefs.ErrNotFound)
 	}
 	cg := d.cgroup()
 	if d.init != nil && !d.sure && cg != nil {
@@ -190,7 +239,7 @@ func (d *deletion) deleteFromRuntime(ctx context.Context) error {
 		root = runtimeRoot
 	}
 	root = filepath.Join(root, d.namespace)
-	if _, err := os.Lstat(filepath.Join(root, d.id)); errors.Is(err, fs.ErrNotExist) {
+	if !oci.Holds(root, d.id) {
 		return nil
 	}
 	limits := deadlines(ctx)

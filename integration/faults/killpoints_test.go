@@ -233,7 +233,7 @@ func (v *victim) checkUsable(t *testing.T) {
 	if err := v.container.Delete(v.d.Context(t, ""), containerd.WithSnapshotCleanup); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(filepath.Join(v.d.State, "io.containerd.runtime.v2.task", v.d.Namespace, v.id)); err == nil {
+	if _, err := os.Stat(bundleOf(v.d, v.id)); err == nil {
 		t.Error("the bundle of the second task is left")
 	}
 }

@@ -5,7 +5,6 @@ package faults
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -274,7 +273,7 @@ type shimTasks struct {
 
 func tasksOf(t *testing.T, d *harness.Daemon, id string) shimTasks {
 	t.Helper()
-	bundle := filepath.Join(d.State, "io.containerd.runtime.v2.task", d.Namespace, id)
+	bundle := bundleOf(d, id)
 	address, err := bootstrap.BundleAddress(bundle)
 	if err != nil {
 		t.Fatal(err)

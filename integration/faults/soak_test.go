@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -239,7 +238,7 @@ func (s *soak) measure(t *testing.T, at time.Duration) {
 // info asks the shim that stays.
 func (s *soak) info(t *testing.T) control.Info {
 	t.Helper()
-	address, err := bootstrap.BundleAddress(filepath.Join(s.d.State, "io.containerd.runtime.v2.task", s.d.Namespace, s.anchor.ID()))
+	address, err := bootstrap.BundleAddress(bundleOf(s.d, s.anchor.ID()))
 	if err != nil {
 		t.Fatal(err)
 	}
