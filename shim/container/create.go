@@ -110,6 +110,9 @@ func (c *Container) create(ctx context.Context, cfg CreateConfig, h *handle, res
 	if err := h.attach(io); err != nil {
 		return err
 	}
+	if err := c.clearStale(ctx, m); err != nil {
+		return err
+	}
 	if cfg.Checkpoint != "" {
 		if err := c.awaitHome(ctx); err != nil {
 			return err

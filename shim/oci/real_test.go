@@ -191,6 +191,16 @@ func TestRealErrors(t *testing.T) {
 			wantError(t, r.Pause(ctx, "none"), errdefs.IsNotFound)
 			_, err = r.Ps(ctx, "none")
 			wantError(t, err, errdefs.IsNotFound)
+			// What a create that was killed leaves.
+			must(t, os.Mkdir(filepath.Join(r.cfg.Root, "part"), 0o700))
+			_, err = r.State(ctx, "part")
+			wantError(t, err, errdefs.IsNotFound)
+			if !r.Holds("part") {
+				t.Error("a part of a container is none")
+			}
+			if must(t, r.Delete(ctx, "part", true)); r.Holds("part") {
+				t.Error("a part of a container stays")
+			}
 			v, err := r.Version(ctx)
 			if err != nil || v.Name != b.name {
 				t.Errorf("version %+v, %v", v, err)

@@ -54,10 +54,11 @@ func (v *invocation) perform() (string, error) {
 	if len(v.words) == 0 {
 		return "", fmt.Errorf("%q needs an argument", v.step)
 	}
-	c, err := load(filepath.Join(v.root, v.words[0]))
+	dir := filepath.Join(v.root, v.words[0])
+	c, err := load(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, force := v.flags["force"]; force && v.step == "delete" {
-			return "", nil
+			return "", os.RemoveAll(dir) // of a create that was killed
 		}
 		return "", errors.New("container does not exist")
 	}
