@@ -48,6 +48,10 @@ func (s slot) String() string { return slotNames[s] }
 // descriptors are all the descriptors that an IO holds between calls, but the
 // console's socket, in one plain table. Each is close-on-exec. Methods are safe for concurrent use.
 type descriptors struct {
+	// closing is read-locked while files that have left the table are being closed,
+	// and taken before mu.
+	closing sync.RWMutex
+
 	mu     sync.Mutex
 	files  [numSlots]*os.File
 	sealed bool
@@ -84,8 +88,11 @@ func (d *descriptors) swap(s slot, change func(*os.File) (*os.File, error)) (*os
 	return f, err
 }
 
-// close closes what the slots hold and empties them.
+// close closes what the slots hold and empties them. What another call has taken out
+// of the same slots may be open for a while yet: see settle.
 func (d *descriptors) close(slots ...slot) error {
+	d.closing.RLock()
+	defer d.closing.RUnlock()
 	d.mu.Lock()
 	var files []*os.File
 	for _, s := range slots {
@@ -100,6 +107,13 @@ func (d *descriptors) close(slots ...slot) error {
 		errs = append(errs, f.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// settle returns once everything is closed that a call of close which has begun takes
+// out of the table.
+func (d *descriptors) settle() {
+	d.closing.Lock()
+	defer d.closing.Unlock() // to have had it is all
 }
 
 // seal makes every later put fail.

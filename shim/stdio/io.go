@@ -276,6 +276,10 @@ func (i *IO) release() error {
 	}
 	i.crew.resume() // if parked: they find their files closed
 	if i.logger != nil {
+		// A copier that has just come to its end may have taken its pipe out of the
+		// table and not closed it yet: for a writer that goes on, stop would end the
+		// program at once, and with it what it has read and not written.
+		i.fds.settle()
 		errs = append(errs, i.logger.stop())
 	}
 	errs = append(errs, i.fds.close(loggerStdout, loggerStderr), i.join())
