@@ -48,6 +48,9 @@ const leave = time.Second
 // hang up, so that they have read the answer. containerd hangs up at once.
 const farewell = time.Second
 
+// answering bounds how long a shim that ends waits for the requests under way.
+const answering = 5 * time.Second
+
 // socketFD is where start and quoind put the listening socket.
 const socketFD = 3
 
@@ -323,10 +326,12 @@ func (s *server) close() {
 		}
 	}
 	if s.ttrpc != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), farewell)
+		ctx, cancel := context.WithTimeout(context.Background(), answering)
 		defer cancel()
 		if s.asked.Load() {
-			s.clients.wait(ctx)
+			bye, cancel := context.WithTimeout(ctx, farewell)
+			s.clients.wait(bye)
+			cancel()
 		}
 		_ = s.ttrpc.Shutdown(ctx) // that ctx has ended is no news
 	}

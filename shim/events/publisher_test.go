@@ -346,7 +346,7 @@ func TestCloseIsPatient(t *testing.T) {
 				go func() {
 					defer close(done)
 					for range events {
-						time.Sleep(patience - 1)
+						time.Sleep(patience - 1) // the bubble's clock: the daemon's slowness itself
 						p.finish(entry{}, true)
 					}
 					if !c.ends {

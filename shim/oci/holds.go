@@ -3,6 +3,8 @@
 package oci
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -12,7 +14,7 @@ import (
 // runtime with another layout seems to hold none.
 func Holds(root, id string) bool {
 	_, err := os.Lstat(filepath.Join(root, id))
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist) // what cannot be looked at, the runtime tells
 }
 
 // Holds is Holds for the runtime's own root.
