@@ -56,6 +56,24 @@ func makeHybrid(t *testing.T, p *process) *Cgroup {
 	return c
 }
 
+// As a runtime makes it that does not join cgroup2 on a hybrid host: there the
+// process stays with others, which have nothing to do with it.
+func TestKillHybridElsewhere(t *testing.T) {
+	other, p := start(t, "idle"), start(t, "idle")
+	shared := makeHybrid(t, other)
+	must(t, writeFile(shared.unified, "cgroup.procs", strconv.Itoa(p.Process.Pid)))
+	dir := filepath.Join(mountPoint, "freezer", testName(t)+"-own")
+	must(t, os.Mkdir(dir, 0o755))
+	t.Cleanup(func() { must(t, os.Remove(dir)) })
+	must(t, writeFile(dir, "cgroup.procs", strconv.Itoa(p.Process.Pid)))
+	c, err := Load(p.Process.Pid)
+	must(t, err)
+	must(t, c.Kill(within(t, 10*time.Second), unix.SIGKILL))
+	_ = p.Wait()
+	other.tell(t, "work")
+	other.expect(t, "worked")
+}
+
 func TestKillUnified(t *testing.T) {
 	if !inUnified(t) {
 		return

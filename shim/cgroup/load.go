@@ -21,7 +21,7 @@ import (
 type Cgroup struct {
 	mode Mode
 	// unified is the directory in cgroup2; "" when there is none, and in the
-	// hybrid mode also when it is the top.
+	// hybrid mode also when it is the top, or not that of the v1 directories.
 	unified string
 	// legacy are the v1 directories.
 	legacy []legacyDir
@@ -111,12 +111,14 @@ func OpenIn(root, cgroupsPath string) (*Cgroup, error) {
 // resolve turns memberships into directories; nil when there is none.
 func resolve(mounts []mount, mode Mode, members []membership) *Cgroup {
 	c := &Cgroup{mode: mode, top: true}
+	paths := map[string]string{} // of the directories
 	for _, m := range members {
 		dir, ok := lookup(mounts, m)
 		if !ok || m.deleted {
 			continue
 		}
 		top := m.path == "/"
+		paths[dir] = m.path
 		if len(m.controllers) > 0 {
 			for _, name := range m.controllers {
 				c.legacy = append(c.legacy, legacyDir{controller: name, dir: dir, top: top})
@@ -125,6 +127,11 @@ func resolve(mounts []mount, mode Mode, members []membership) *Cgroup {
 			c.unified = dir
 		}
 		c.top = c.top && top
+	}
+	// A runtime that does not join cgroup2 on a hybrid host leaves the process where
+	// its own parent is, beside the shim or the daemon: that is not its cgroup.
+	if own := c.primary(); own != "" && c.unified != "" && paths[own] != paths[c.unified] {
+		c.unified = ""
 	}
 	if c.unified == "" && len(c.legacy) == 0 {
 		return nil
