@@ -33,13 +33,16 @@ const (
 	// pages and AppArmor cost time and are no matter of these tests.
 	kernelArguments = "root=/dev/vda rw console=ttyS0 quiet panic=-1 net.ifnames=0 hugepages=16 " +
 		"mitigations=off no_timer_check tsc=reliable clocksource=tsc init_on_alloc=0 apparmor=0 " +
-		"systemd.show_status=0 systemd.hostname=quoin-vm"
+		"systemd.show_status=0 systemd.hostname=quoin-vm " +
+		// A machine that hangs is sent an NMI: the kernel then prints its tasks.
+		"unknown_nmi_panic panic_print=0x41"
 )
 
 // machine is a running virtual machine.
 type machine struct {
 	cmd     *exec.Cmd
 	console string
+	monitor string       // qemu's socket of control
 	stderr  bytes.Buffer // complete when it has ended
 	frames  *net.UnixListener
 	exited  chan error // receives how it ended, once
@@ -48,7 +51,7 @@ type machine struct {
 // start boots a machine into a bed. The root's image is not written to: the
 // machine's writes go to a scratch file in dir, which qemu makes.
 func (s settings) start(ctx context.Context, dir, bed string, root image, cargo string) (*machine, error) {
-	m := &machine{console: filepath.Join(dir, "console"), exited: make(chan error, 1)}
+	m := &machine{console: filepath.Join(dir, "console"), monitor: filepath.Join(dir, "monitor"), exited: make(chan error, 1)}
 	socket := filepath.Join(dir, "frames")
 	var err error
 	if m.frames, err = net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"}); err != nil {
@@ -60,6 +63,7 @@ func (s settings) start(ctx context.Context, dir, bed string, root image, cargo 
 		"-m", strconv.Itoa(s.memory), "-smp", strconv.Itoa(s.processors),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none",
 		"-serial", "file:"+m.console,
+		"-qmp", "unix:"+m.monitor+",server=on,wait=off",
 		"-kernel", root.kernel(), "-initrd", root.initrd(), "-append", kernelLine(bed),
 		"-drive", "file="+root.root()+",if=virtio,format=raw,snapshot=on,cache=unsafe",
 		"-drive", "file="+cargo+",if=virtio,format=raw,readonly=on",

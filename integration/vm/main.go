@@ -32,7 +32,9 @@ type settings struct {
 	memory       int // MiB
 	processors   int
 	boot, limit  time.Duration
-	out          io.Writer // of test2json's output
+	// silence is how long nothing may be heard of a machine that has booted.
+	silence time.Duration
+	out     io.Writer // of test2json's output
 }
 
 func main() {
@@ -46,7 +48,8 @@ func main() {
 	flag.IntVar(&s.atOnce, "at-once", 0, "how many beds run at the same time; 0 is as many as the processors are enough for")
 	flag.IntVar(&s.memory, "memory", 3072, "a machine's memory in MiB")
 	flag.IntVar(&s.processors, "processors", 2, "a machine's processors")
-	flag.DurationVar(&s.boot, "boot", 10*time.Minute, "how long a machine may take to boot")
+	flag.DurationVar(&s.boot, "boot", 5*time.Minute, "how long a machine may take to boot")
+	flag.DurationVar(&s.silence, "silence", 24*wire.AliveEvery, "how long a machine may be silent; what it runs or not, it tells that it lives")
 	flag.DurationVar(&s.limit, "limit", 50*time.Minute, "how long all of it may take")
 	flag.Parse()
 	if s.atOnce <= 0 {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"sync"
 	"time"
 
 	"github.com/quoin-io/quoin/integration/vm/wire"
@@ -18,59 +19,79 @@ import (
 // slack is what the guest may be late by: it ends a run itself.
 const slack = time.Minute
 
-// follow has the machine's frames converted until the last one came. Each frame
-// has its deadline; it is an error when it does not come, or when the machine ends
-// before.
+// A machine of which nothing is heard is not the same as one whose tests do not
+// come to an end: there is an error for each.
+var (
+	errSilent  = errors.New("the machine hangs: nothing was heard of it for too long")
+	errEndless = errors.New("the machine is alive, and what it does has not ended in its time")
+)
+
+// follow has the machine's frames converted until the last one came. The guest
+// has a time for each thing it does; it is an error when that runs out, or when
+// the machine ends before.
 func (s settings) follow(m *machine, c *conversion) error {
 	begun, plan := time.Now(), c.plan
 	if err := m.frames.SetDeadline(begun.Add(s.boot)); err != nil {
 		return err
 	}
 	conn, err := m.frames.AcceptUnix()
-	if err != nil {
+	switch {
+	case isTimeout(err):
+		return fmt.Errorf("the machine did not start within %v: %w", s.boot, errSilent)
+	case err != nil:
 		return fmt.Errorf("the machine did not start: %w", err)
 	}
 	defer conn.Close()
 	frames := json.NewDecoder(conn)
-	deadline := begun.Add(s.boot)
+	// Of what is under way; and of the next frame.
+	deadline, next := begun.Add(s.boot), begun.Add(s.boot)
 	for {
-		if err := conn.SetReadDeadline(deadline); err != nil {
+		if err := conn.SetReadDeadline(next); err != nil {
 			return err
 		}
 		var f wire.Frame
 		if err := frames.Decode(&f); err != nil {
 			return brokenOff(err)
 		}
-		switch f.Kind {
+		switch now := time.Now(); f.Kind {
 		case wire.Up:
-			note("the bed %s was up after %v: %.60s", plan.Bed, time.Since(begun).Round(time.Second), f.Text)
-			deadline = time.Now().Add(slack)
+			note("the bed %s was up after %v: %.60s", plan.Bed, now.Sub(begun).Round(time.Second), f.Text)
+			deadline = now.Add(slack)
+		case wire.Alive, wire.Output:
+			if now.After(deadline) {
+				return errEndless
+			}
 		case wire.Begin:
 			if f.Index < 0 || f.Index >= len(plan.Runs) {
 				return fmt.Errorf("the guest began run %d of %d", f.Index, len(plan.Runs))
 			}
-			deadline = time.Now().Add(time.Duration(plan.Runs[f.Index].Seconds)*time.Second + slack)
+			deadline = now.Add(time.Duration(plan.Runs[f.Index].Seconds)*time.Second + slack)
 		case wire.End:
-			deadline = time.Now().Add(slack)
+			deadline = now.Add(slack)
 		case wire.Done:
-			note("the bed %s was done after %v", plan.Bed, time.Since(begun).Round(time.Second))
+			note("the bed %s was done after %v", plan.Bed, now.Sub(begun).Round(time.Second))
 			return nil
 		}
 		if err := c.frame(f); err != nil {
 			return err
 		}
+		next = time.Now().Add(s.silence)
 	}
 }
 
 func brokenOff(err error) error {
-	var timeout net.Error
 	switch {
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return errors.New("the machine hangs: nothing was heard of it for too long")
+	case isTimeout(err):
+		return errSilent
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the machine ended before its tests did")
 	}
 	return fmt.Errorf("read what the guest reports: %w", err)
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // conversion makes test2json's output of a machine's frames, of one run after the
@@ -83,6 +104,29 @@ type conversion struct {
 	failed bool
 	cmd    *exec.Cmd // of the run under way; nil between runs
 	input  io.WriteCloser
+	shown  *valve
+}
+
+// valve passes on what is written to it until it is shut. It is safe for
+// concurrent use.
+type valve struct {
+	mu  sync.Mutex
+	out io.Writer // nil when it is shut
+}
+
+func (v *valve) Write(p []byte) (int, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.out == nil {
+		return len(p), nil
+	}
+	return v.out.Write(p)
+}
+
+func (v *valve) shut() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.out = nil
 }
 
 func (c *conversion) frame(f wire.Frame) error {
@@ -104,7 +148,8 @@ func (c *conversion) frame(f wire.Frame) error {
 
 func (c *conversion) begin(run wire.Run) error {
 	cmd := exec.Command(c.goCommand, "tool", "test2json", "-t", "-p", run.Package)
-	cmd.Stdout, cmd.Stderr = c.out, os.Stderr
+	shown := &valve{out: c.out}
+	cmd.Stdout, cmd.Stderr = shown, os.Stderr
 	input, err := cmd.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("convert the tests' output: %w", err)
@@ -112,7 +157,7 @@ func (c *conversion) begin(run wire.Run) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("convert the tests' output: %w", err)
 	}
-	c.cmd, c.input = cmd, input
+	c.cmd, c.input, c.shown = cmd, input, shown
 	return nil
 }
 
@@ -136,6 +181,16 @@ func (c *conversion) end(code int, why string) error {
 		return fmt.Errorf("convert the tests' output: %w", err)
 	}
 	return nil
+}
+
+// forget ends the run under way without a verdict: it comes again.
+func (c *conversion) forget() error {
+	if c.cmd == nil {
+		return nil
+	}
+	// At the end of its input test2json says that the tests have failed.
+	c.shown.shut()
+	return c.end(0, "")
 }
 
 // breakOff ends the run under way as failed. Between runs it is the bed itself

@@ -39,6 +39,7 @@ func work() error {
 		return fmt.Errorf("read the kernel's version: %w", err)
 	}
 	r.send(wire.Frame{Kind: wire.Up, Text: string(kernel)})
+	go r.live()
 	line, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return fmt.Errorf("read the kernel's command line: %w", err)

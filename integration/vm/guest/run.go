@@ -36,6 +36,13 @@ func (r *reporter) send(f wire.Frame) {
 	}
 }
 
+// live says again and again, until the guest ends, that it has not.
+func (r *reporter) live() {
+	for range time.Tick(wire.AliveEvery) {
+		r.send(wire.Frame{Kind: wire.Alive})
+	}
+}
+
 // stream makes frames of what a run writes. It never fails, so that a run ends
 // on its own terms.
 type stream struct {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 )
 
 const (
@@ -71,10 +72,12 @@ func ReadPlan(path string) (Plan, error) {
 type Kind string
 
 // The frames of a machine, in this order: Up, then for each run Begin, Output
-// as often as there is some, End; and Done.
+// as often as there is some, End; and Done. Alive comes all the time.
 const (
 	// Up says that the guest runs its first own program. Text names the kernel.
 	Up Kind = "up"
+	// Alive says that the guest's programs get to run. It comes every AliveEvery.
+	Alive Kind = "alive"
 	// Begin says that run Index starts.
 	Begin Kind = "begin"
 	// Output carries what run Index wrote.
@@ -84,6 +87,9 @@ const (
 	// Done says that no more frames come and the guest powers off.
 	Done Kind = "done"
 )
+
+// AliveEvery is the time between two frames of the kind Alive.
+const AliveEvery = 5 * time.Second
 
 // Frame is one message of the guest.
 type Frame struct {
