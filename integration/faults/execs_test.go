@@ -38,9 +38,9 @@ func TestExecStorm(t *testing.T) {
 		if status := r.AwaitExit(t); status.ExitCode() != 137 {
 			t.Errorf("the init exited with %d", status.ExitCode())
 		}
-		begun := time.Now()
+		watch := harness.StartWatch()
 		r.Delete(t)
-		if took := time.Since(begun); took > heldWithin {
+		if took := watch.Took(); took > heldWithin {
 			t.Errorf("Delete took %v", took)
 		}
 		if exit := told.awaitExit(t, ""); exit.status != 137 {
@@ -214,7 +214,7 @@ func TestExecOutputHeld(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		begun := time.Now()
+		watch := harness.StartWatch()
 		if err := exec.Start(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestExecOutputHeld(t *testing.T) {
 		if pids, err := r.Task.Pids(ctx); err != nil || len(pids) != 2 {
 			t.Errorf("%v, %v: nobody holds the output", pids, err)
 		}
-		if took := time.Since(begun); took > heldWithin {
+		if took := watch.Took(); took > heldWithin {
 			t.Errorf("the exit was told after %v", took)
 		}
 		deleteInTime(t, heldWithin, "the exec", func() error { _, err := exec.Delete(ctx); return err })
@@ -254,11 +254,11 @@ func TestExecOutputHeld(t *testing.T) {
 
 func deleteInTime(t *testing.T, limit time.Duration, what string, del func() error) {
 	t.Helper()
-	begun := time.Now()
+	watch := harness.StartWatch()
 	if err := del(); err != nil {
 		t.Errorf("delete %s: %v", what, err)
 	}
-	if took := time.Since(begun); took > limit {
+	if took := watch.Took(); took > limit {
 		t.Errorf("the Delete of %s took %v", what, took)
 	}
 }

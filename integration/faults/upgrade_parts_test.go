@@ -85,10 +85,14 @@ func (s *sequence) flows(t testing.TB, what string) {
 // streamTo has a container's output go to a sequence.
 func streamTo(s *sequence) cio.Creator { return cio.NewCreator(cio.WithStreams(nil, s, nil)) }
 
+// patience is how long quoinctl waits for what should be immediate: the machine may
+// stand still for seconds.
+var patience = harness.Patience.String()
+
 // shimsSeen asks the shims of a daemon about themselves, as quoinctl shows them.
 func shimsSeen(t testing.TB, d *harness.Daemon) map[string]shimSeen {
 	t.Helper()
-	r := harness.Run(t, harness.Quoinctl.Path(), "shims", "ls", "--json", "--state", d.State, "--answer-within", "30s")
+	r := harness.Run(t, harness.Quoinctl.Path(), "shims", "ls", "--json", "--state", d.State, "--answer-within", patience)
 	var all []shimSeen
 	if err := json.Unmarshal([]byte(r.Stdout), &all); err != nil || r.Code != 0 {
 		t.Fatalf("shims ls: %v, %+v", err, r)
@@ -112,13 +116,13 @@ type shimSeen struct {
 // upgradeShims has shims of a daemon go on as a binary; more are arguments.
 func upgradeShims(t testing.TB, d *harness.Daemon, to string, more ...string) harness.Result {
 	t.Helper()
-	return harness.Run(t, harness.Quoinctl.Path(), append([]string{"shims", "upgrade", "--state", d.State, "--to", to}, more...)...)
+	return harness.Run(t, harness.Quoinctl.Path(), append([]string{"shims", "upgrade", "--state", d.State, "--answer-within", patience, "--to", to}, more...)...)
 }
 
 // mustUpgrade is upgradeShims for what has to succeed.
 func mustUpgrade(t testing.TB, d *harness.Daemon, to string, more ...string) {
 	t.Helper()
-	if r := upgradeShims(t, d, to, more...); r.Code != 0 {
+	if r := upgradeShims(t, d, to, append([]string{"--rest", patience}, more...)...); r.Code != 0 {
 		t.Fatalf("upgrade to %s: %+v", to, r)
 	}
 }

@@ -46,6 +46,9 @@ type Spec struct {
 	Path []string
 	// Plugins are settings of plugins, by URI, in place of those the harness has.
 	Plugins map[string]map[string]any
+	// Timeouts are containerd's, by name, in place of the daemon's own;
+	// [PatientTimeouts] if nil.
+	Timeouts map[string]string
 	// Env are variables beside the tests' own.
 	Env []string
 	// Files are open in the daemon from descriptor 3 on, and inherited by whatever
@@ -118,6 +121,9 @@ func newDaemon(spec Spec) (*Daemon, error) {
 	if spec.State == "" {
 		spec.State = filepath.Join("/run/d", spec.Name)
 	}
+	if spec.Timeouts == nil {
+		spec.Timeouts = PatientTimeouts()
+	}
 	d := &Daemon{
 		Spec:      spec,
 		Runtime:   config.RuntimeType,
@@ -162,6 +168,10 @@ func (d *Daemon) start() error {
 	d.cmd = exec.Command(argv[0], argv[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.Env = append(os.Environ(), "PATH="+d.searchPath())
+	if limit := d.Timeouts[CleanupTimeout]; limit != "" {
+		// quoind tells its shims itself.
+		d.cmd.Env = append(d.cmd.Env, config.CleanupEnv+"="+limit)
+	}
 	d.cmd.Env = append(d.cmd.Env, d.Env...)
 	d.cmd.ExtraFiles = d.Files
 	if err := d.cmd.Start(); err != nil {

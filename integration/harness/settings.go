@@ -30,6 +30,25 @@ var criPlugins = []string{
 	"io.containerd.podsandbox.controller.v1.podsandbox",
 }
 
+// Names of containerd's limits for a shim's answers: to a question for its state, to
+// a daemon that starts, and for the cleanup after one that is gone.
+const (
+	StateTimeout   = "io.containerd.timeout.task.state"
+	LoadTimeout    = "io.containerd.timeout.shim.load"
+	CleanupTimeout = "io.containerd.timeout.shim.cleanup"
+)
+
+// PatientTimeouts are limits for what is immediate, long enough for a machine that
+// stands still for seconds, as one does that others share. By its own ones containerd
+// then ends containers, and tells a status that nobody knows.
+func PatientTimeouts() map[string]string {
+	return map[string]string{
+		StateTimeout:   Patience.String(),
+		LoadTimeout:    Patience.String(),
+		CleanupTimeout: Patience.String(),
+	}
+}
+
 // configTOML is the daemon's configuration file.
 func (d *Daemon) configTOML() []byte {
 	plugins := table{
@@ -44,6 +63,9 @@ func (d *Daemon) configTOML() []byte {
 		"state":   d.State,
 		"debug":   table{"level": "debug"},
 		"plugins": plugins,
+	}
+	if len(d.Timeouts) > 0 {
+		file["timeouts"] = d.Timeouts
 	}
 	if d.CRI == nil {
 		file["disabled_plugins"] = criPlugins
