@@ -28,17 +28,21 @@ func TestCreateGivenUp(t *testing.T) {
 		return // the runc shim waits for ever
 	}
 	harness.ForBoth(t, "givenup", func(t *testing.T, spec harness.Spec) {
-		// Beyond what stock containerd has for cleaning up, and within what quoind has.
-		deadlines := map[string]string{"create": "12s", "delete": "8s"}
+		// The hanging delete is beyond what stock containerd has for cleaning up, and within
+		// what quoind has; honest calls are well within both.
+		deadlines := map[string]string{"create": "30s", "delete": "15s"}
+		spec.Timeouts = harness.PatientTimeouts()
 		if spec.Kind == harness.KindQuoind {
 			spec.Plugins = map[string]map[string]any{"io.quoin.runtime.v1.quoin": {"deadlines": deadlines}}
+			spec.Timeouts[harness.CleanupTimeout] = "1m"
 		} else {
+			delete(spec.Timeouts, harness.CleanupTimeout)
 			spec.Env = append(spec.Env, fmt.Sprintf("%s=create=%s,delete=%s", config.DeadlinesEnv, deadlines["create"], deadlines["delete"]))
 		}
 		d := harness.Start(t, spec)
 		mate := d.Run(t, "mate", harness.Container{Args: []string{"sleep", "1000"}, Spec: inPod("p")})
 		shim := d.Shim(t, "mate").PID
-		slow := &faultBed{d: d, id: "slow", runtime: newFaultyRuntime(t)}
+		slow := &faultBed{d: d, pod: "p", id: "slow", runtime: newFaultyRuntime(t)}
 		made := filepath.Join(t.TempDir(), "made")
 		slow.runtime.fail(t, "create", `real "$@"; touch `+made+`; exec sleep 1000`)
 		slow.runtime.fail(t, "delete", `exec sleep 1000`)
@@ -57,6 +61,12 @@ func TestCreateGivenUp(t *testing.T) {
 		if err := <-created; !errdefs.IsCanceled(err) {
 			t.Errorf("the create ended with %v", err)
 		}
+		harness.Eventually(t, "the OCI runtime is in the delete", func() string {
+			if !slow.runtime.met("delete") {
+				return "nothing has come"
+			}
+			return ""
+		})
 		harness.Eventually(t, "the shim has its other container's process only, and the daemon no bundle", func() string {
 			alive(t, mate)
 			if left := harness.Children(shim); len(left) != 1 {
@@ -71,7 +81,7 @@ func TestCreateGivenUp(t *testing.T) {
 			t.Errorf("the shim was %d and is %d", shim, now)
 		}
 		// Not of the same id: containerd may still be forgetting that.
-		next := &faultBed{d: d, id: "next", runtime: slow.runtime}
+		next := &faultBed{d: d, pod: "p", id: "next", runtime: slow.runtime}
 		next.again(t)
 		alive(t, mate)
 		mate.Signal(t, syscall.SIGKILL)
