@@ -42,7 +42,7 @@ func newBed(t *testing.T, perShim bool) *bed {
 		}
 	})
 	b := &bed{
-		Collector: New(Options{State: dir, Patience: 300 * time.Millisecond, PerShim: perShim}),
+		Collector: New(Options{State: dir, Patience: 3 * time.Second, PerShim: perShim}),
 		t:         t, dir: dir, registry: prometheus.NewPedanticRegistry(),
 	}
 	b.registry.MustRegister(b.Collector)
@@ -339,7 +339,7 @@ func TestManyShims(t *testing.T) {
 	}
 	begun := time.Now()
 	b.expect("with half of them stuck", map[string]float64{countOK: 30, countStuck: 30, sumReaped: 30})
-	if took := time.Since(begun); took > 10*time.Second {
+	if took := time.Since(begun); took > time.Minute {
 		t.Errorf("the scrape took %v", took)
 	}
 	var wg sync.WaitGroup
