@@ -38,12 +38,6 @@ func (s settings) runBeds(ctx context.Context, dir string, root image, cargo str
 	return slices.Contains(failures, true), errors.Join(errs...)
 }
 
-// tries is how many machines a bed may take. One in which nothing moves any more,
-// not even the program that only says so, is the emulator's failure or the
-// kernel's: it is told at length, and the bed is begun anew. Whatever else goes
-// wrong is a failure of the bed.
-const tries = 2
-
 func (s settings) runBed(ctx context.Context, dir string, root image, cargo string, plan wire.Plan) (failed bool, err error) {
 	c := &conversion{plan: plan, goCommand: s.goCommand, out: s.out}
 	defer func() {
@@ -51,32 +45,23 @@ func (s settings) runBed(ctx context.Context, dir string, root image, cargo stri
 			err = fmt.Errorf("bed %s: %w", plan.Bed, errors.Join(err, c.breakOff(err)))
 		}
 	}()
-	for try := 1; ; try++ {
-		if ctx.Err() != nil {
-			return true, context.Cause(ctx)
-		}
-		dir := fmt.Sprintf("%s-%d", dir, try)
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return true, fmt.Errorf("make its directory: %w", err)
-		}
-		m, err := s.start(ctx, dir, plan.Bed, root, cargo)
-		if err != nil {
-			return true, err
-		}
-		err = s.watch(m, c)
-		switch {
-		case err == nil:
-			return c.failed, nil
-		case ctx.Err() != nil:
-			return true, errors.Join(context.Cause(ctx), err)
-		case !errors.Is(err, errSilent) || try == tries:
-			return true, err
-		}
-		note("the bed %s is begun anew: %v", plan.Bed, err)
-		if err := c.forget(); err != nil {
-			return true, err
-		}
+	if ctx.Err() != nil {
+		return true, context.Cause(ctx)
 	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return true, fmt.Errorf("make its directory: %w", err)
+	}
+	m, err := s.start(ctx, dir, plan.Bed, root, cargo)
+	if err != nil {
+		return true, err
+	}
+	if err := s.watch(m, c); err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(context.Cause(ctx), err)
+		}
+		return true, err
+	}
+	return c.failed, nil
 }
 
 // watch follows a machine to its end. One that breaks off is killed, and what it

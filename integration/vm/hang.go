@@ -99,8 +99,8 @@ func (q *monitor) ask(command string, arguments map[string]any) string {
 	}
 }
 
-// threads tells of each thread of a process its name, its state with the time it
-// has run, and where in the kernel it waits.
+// threads tells of each thread of a process what proc_pid_stat(5) has, and where in
+// the kernel it is.
 func threads(pid int) string {
 	var found strings.Builder
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
@@ -109,10 +109,9 @@ func threads(pid int) string {
 	}
 	for _, task := range tasks {
 		stat, _ := os.ReadFile(filepath.Join(task, "stat"))
-		wchan, _ := os.ReadFile(filepath.Join(task, "wchan"))
 		stack, _ := os.ReadFile(filepath.Join(task, "stack"))
 		top, _, _ := strings.Cut(string(stack), "\n")
-		fmt.Fprintf(&found, "%s waits in %s %s\n", strings.TrimSpace(string(stat)), wchan, top)
+		fmt.Fprintf(&found, "%s in the kernel: %s\n", strings.TrimSpace(string(stat)), top)
 	}
 	return found.String()
 }

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"time"
 
 	"github.com/quoin-io/quoin/integration/vm/wire"
@@ -104,29 +103,6 @@ type conversion struct {
 	failed bool
 	cmd    *exec.Cmd // of the run under way; nil between runs
 	input  io.WriteCloser
-	shown  *valve
-}
-
-// valve passes on what is written to it until it is shut. It is safe for
-// concurrent use.
-type valve struct {
-	mu  sync.Mutex
-	out io.Writer // nil when it is shut
-}
-
-func (v *valve) Write(p []byte) (int, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.out == nil {
-		return len(p), nil
-	}
-	return v.out.Write(p)
-}
-
-func (v *valve) shut() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.out = nil
 }
 
 func (c *conversion) frame(f wire.Frame) error {
@@ -148,8 +124,7 @@ func (c *conversion) frame(f wire.Frame) error {
 
 func (c *conversion) begin(run wire.Run) error {
 	cmd := exec.Command(c.goCommand, "tool", "test2json", "-t", "-p", run.Package)
-	shown := &valve{out: c.out}
-	cmd.Stdout, cmd.Stderr = shown, os.Stderr
+	cmd.Stdout, cmd.Stderr = c.out, os.Stderr
 	input, err := cmd.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("convert the tests' output: %w", err)
@@ -157,7 +132,7 @@ func (c *conversion) begin(run wire.Run) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("convert the tests' output: %w", err)
 	}
-	c.cmd, c.input, c.shown = cmd, input, shown
+	c.cmd, c.input = cmd, input
 	return nil
 }
 
@@ -181,16 +156,6 @@ func (c *conversion) end(code int, why string) error {
 		return fmt.Errorf("convert the tests' output: %w", err)
 	}
 	return nil
-}
-
-// forget ends the run under way without a verdict: it comes again.
-func (c *conversion) forget() error {
-	if c.cmd == nil {
-		return nil
-	}
-	// At the end of its input test2json says that the tests have failed.
-	c.shown.shut()
-	return c.end(0, "")
 }
 
 // breakOff ends the run under way as failed. Between runs it is the bed itself

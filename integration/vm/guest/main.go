@@ -52,6 +52,9 @@ func work() error {
 	if err != nil {
 		return err
 	}
+	if err := holdFreezer(); err != nil {
+		return err
+	}
 	for i, run := range plan.Runs {
 		r.send(wire.Frame{Kind: wire.Begin, Index: i})
 		code, why := execute(plan.Bed, run, stream{r, i})
