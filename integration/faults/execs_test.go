@@ -38,7 +38,7 @@ func TestExecStorm(t *testing.T) {
 		if status := r.AwaitExit(t); status.ExitCode() != 137 {
 			t.Errorf("the init exited with %d", status.ExitCode())
 		}
-		watch := harness.StartWatch()
+		watch := harness.StartWatch(t)
 		r.Delete(t)
 		if took := watch.Took(); took > heldWithin {
 			t.Errorf("Delete took %v", took)
@@ -214,7 +214,7 @@ func TestExecOutputHeld(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		watch := harness.StartWatch()
+		watch := harness.StartWatch(t)
 		if err := exec.Start(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +254,7 @@ func TestExecOutputHeld(t *testing.T) {
 
 func deleteInTime(t *testing.T, limit time.Duration, what string, del func() error) {
 	t.Helper()
-	watch := harness.StartWatch()
+	watch := harness.StartWatch(t)
 	if err := del(); err != nil {
 		t.Errorf("delete %s: %v", what, err)
 	}

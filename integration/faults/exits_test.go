@@ -44,8 +44,10 @@ const (
 // again. Each code and each time is the true one, no exit is told twice in the life
 // of a daemon, and nothing is left.
 func TestExits(t *testing.T) {
-	harness.OnBoth(t, "exits", func(t *testing.T, d *harness.Daemon) {
+	harness.ForBoth(t, "exits", func(t *testing.T, spec harness.Spec) {
 		const count = 1000
+		spec.Timeouts = harness.PatientTimeouts()
+		d := harness.Start(t, spec)
 		d.Busybox(t)
 		s := newExitStorm(t, d, count)
 		jobs := make(chan int)

@@ -67,7 +67,8 @@ var killPoints = []killPoint{
 func TestKillPoints(t *testing.T) {
 	harness.OnBoth(t, "points", func(t *testing.T, d *harness.Daemon) {
 		d.Busybox(t)
-		// One after the other: the machine may be slow.
+		// One after the other: under containerd a delete has 5 seconds, and the machine
+		// may be slow.
 		for i, p := range killPoints {
 			t.Run(p.name, func(t *testing.T) { killAt(t, d, fmt.Sprintf("v%d", i), p) })
 		}

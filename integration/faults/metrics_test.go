@@ -62,7 +62,7 @@ func TestMetrics(t *testing.T) {
 
 	shim := d.Shim(t, r.ID()).PID
 	stopProcess(t, shim)
-	watch := harness.StartWatch()
+	watch := harness.StartWatch(t)
 	m.scrape()
 	// Quoin waits for a second, and containerd's own statistics of tasks for two.
 	if took := watch.Took(); took > 5*time.Second {

@@ -34,6 +34,7 @@ var overdue = fmt.Sprintf("did not finish within %v and was ended", hasty)
 // impatient gives a daemon's shims short deadlines: quoind by its configuration,
 // another daemon by its environment.
 func impatient(spec harness.Spec) harness.Spec {
+	spec.Timeouts = harness.PatientTimeouts() // not less than those
 	if spec.Kind == harness.KindQuoind {
 		deadlines := map[string]string{"terminate": "500ms"}
 		for _, step := range []string{"create", "start", "exec", "delete"} {

@@ -35,14 +35,6 @@ func boundsOf(d *harness.Daemon) bounds {
 	return bounds{list: 2*stoppedCount*time.Second + slow, start: 10*stoppedCount/2*time.Second + slow}
 }
 
-// onBothAsTheyAre is OnBoth with the daemons' own time limits, which are the matter here.
-func onBothAsTheyAre(t *testing.T, name string, test func(*testing.T, *harness.Daemon)) {
-	harness.ForBoth(t, name, func(t *testing.T, spec harness.Spec) {
-		spec.Timeouts = map[string]string{}
-		test(t, harness.Start(t, spec))
-	})
-}
-
 // stoppedBed is a daemon with shims that are stopped and one that is not.
 type stoppedBed struct {
 	d       *harness.Daemon
@@ -75,7 +67,7 @@ func exitsOnTerm(code int) harness.Container {
 // list lists the daemon's tasks, within its bound.
 func (b *stoppedBed) list(t *testing.T) []string {
 	t.Helper()
-	watch := harness.StartWatch()
+	watch := harness.StartWatch(t)
 	response, err := b.d.Client().TaskService().List(b.d.Context(t, ""), &tasksapi.ListTasksRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +88,7 @@ func (b *stoppedBed) list(t *testing.T) []string {
 func (b *stoppedBed) others(t *testing.T) {
 	t.Helper()
 	const limit = 5 * time.Second
-	watch := harness.StartWatch()
+	watch := harness.StartWatch(t)
 	b.fine.RunExec(t, "beside", "true")
 	r := b.d.Run(t, "new", exitsOnTerm(41))
 	r.Stdout.Await(t, "ready")
@@ -133,7 +125,7 @@ func (b *stoppedBed) end(t *testing.T, r *harness.Running, code uint32) {
 // TestStoppedShims: while shims are stopped, lists and other containers are not held
 // up, and quoinctl says which; when they go on, nothing is lost.
 func TestStoppedShims(t *testing.T) {
-	onBothAsTheyAre(t, "stop", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "stop", func(t *testing.T, d *harness.Daemon) {
 		b := newStoppedBed(t, d)
 		// What does not answer within two seconds is left out.
 		harness.Eventually(t, "the other one is in the list", func() string {
@@ -147,7 +139,7 @@ func TestStoppedShims(t *testing.T) {
 		// A request that concerns a stopped shim ends with its caller's patience.
 		ctx, cancel := context.WithTimeout(d.Context(t, ""), 3*time.Second)
 		defer cancel()
-		watch := harness.StartWatch()
+		watch := harness.StartWatch(t)
 		if _, err := b.stopped[0].Task.Status(ctx); err == nil {
 			t.Error("a stopped shim has told a state")
 		}
@@ -217,10 +209,10 @@ func (b *stoppedBed) untold(t *testing.T, status string) string {
 // shims go on, and loses nothing. containerd gives them up, and the shim's delete
 // ends them with their containers, and leaves nothing.
 func TestDaemonStartsBesideStoppedShims(t *testing.T) {
-	onBothAsTheyAre(t, "start", func(t *testing.T, d *harness.Daemon) {
+	harness.OnBoth(t, "start", func(t *testing.T, d *harness.Daemon) {
 		b := newStoppedBed(t, d)
 		d.Kill(t)
-		watch := harness.StartWatch()
+		watch := harness.StartWatch(t)
 		d.Restart(t)
 		took, limit := watch.Took(), boundsOf(d).start
 		t.Logf("%s started in %v", d.Name, took.Round(time.Millisecond))

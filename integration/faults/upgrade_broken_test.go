@@ -93,7 +93,7 @@ func TestUpgradeWhileBusy(t *testing.T) {
 			second = d.Create(t, "second", harness.Container{Args: []string{"sh", "-c", "exit 8"}, Spec: group, Options: gates.options()})
 		})
 		gates.reached(t, "after-create")
-		watch := harness.StartWatch()
+		watch := harness.StartWatch(t)
 		r := upgradeShims(t, d, built(t, nextShim), "first", "--rest", "1s")
 		if r.Code != 1 || !strings.Contains(r.Stdout, "the shim is busy: a request /containerd.task.v3.Task/Create is not answered") {
 			t.Errorf("%+v", r)

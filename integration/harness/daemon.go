@@ -46,8 +46,7 @@ type Spec struct {
 	Path []string
 	// Plugins are settings of plugins, by URI, in place of those the harness has.
 	Plugins map[string]map[string]any
-	// Timeouts are containerd's, by name, in place of the daemon's own;
-	// [PatientTimeouts] if nil.
+	// Timeouts are containerd's, by name, in place of the daemon's own.
 	Timeouts map[string]string
 	// Env are variables beside the tests' own.
 	Env []string
@@ -120,9 +119,6 @@ func newDaemon(spec Spec) (*Daemon, error) {
 	spec.Name = spec.name()
 	if spec.State == "" {
 		spec.State = filepath.Join("/run/d", spec.Name)
-	}
-	if spec.Timeouts == nil {
-		spec.Timeouts = PatientTimeouts()
 	}
 	d := &Daemon{
 		Spec:      spec,

@@ -38,9 +38,10 @@ const (
 	CleanupTimeout = "io.containerd.timeout.shim.cleanup"
 )
 
-// PatientTimeouts are limits for what is immediate, long enough for a machine that
-// stands still for seconds, as one does that others share. By its own ones containerd
-// then ends containers, and tells a status that nobody knows.
+// PatientTimeouts are limits long enough for a machine that stands still for seconds,
+// as one does that others share. They are for tests of what is true whatever the
+// limits: by its own ones containerd then ends containers, and tells a status that
+// nobody knows.
 func PatientTimeouts() map[string]string {
 	return map[string]string{
 		StateTimeout:   Patience.String(),

@@ -339,7 +339,7 @@ func TestManyShims(t *testing.T) {
 	}
 	begun := time.Now()
 	b.expect("with half of them stuck", map[string]float64{countOK: 30, countStuck: 30, sumReaped: 30})
-	if took := time.Since(begun); took > time.Minute {
+	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("the scrape took %v", took)
 	}
 	var wg sync.WaitGroup
