@@ -92,13 +92,17 @@ func testResize(t *testing.T, e *engine) {
 		})
 	}
 	await("24 80", func() {})
-	// The command line asks for the signal only after it has told the first size,
-	// which the container may have from its creation: so the window is dragged until
-	// it notices.
-	await("41 101", func() {
-		term.Resize(t, 102, 41)
-		term.Resize(t, 101, 41)
-	})
+	// The command line asks for the signal only after it has told the first size, which
+	// may be any that the window had until then. So the window is dragged until it
+	// notices, to one size and to another: the second it has by the signal.
+	drag := func(width, height uint16) func() {
+		return func() {
+			term.Resize(t, width+1, height)
+			term.Resize(t, width, height)
+		}
+	}
+	await("41 101", drag(101, 41))
+	await("33 90", drag(90, 33))
 	term.Resize(t, 64, 17)
 	await("17 64", func() {})
 	term.Type(t, "exit 12\n")

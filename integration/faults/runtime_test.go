@@ -24,9 +24,9 @@ import (
 // for ten seconds and more.
 const hasty = harness.Patience
 
-// overdueBound is how long a call by a hanging runtime may take: its deadline, then
-// the grace of SIGTERM and of SIGKILL and the cleanup, which should be immediate.
-const overdueBound = hasty + harness.Patience
+// overdueBound is how long a call by a hanging runtime may take: its deadline, the
+// grace of SIGTERM and of SIGKILL, and the same once more for the cleanup.
+const overdueBound = hasty + 15*time.Second
 
 // overdue is a part of the error of a call that ran into its deadline.
 var overdue = fmt.Sprintf("did not finish within %v and was ended", hasty)
@@ -92,10 +92,12 @@ func TestRuntimeFaults(t *testing.T) {
 }
 
 // testRuntimeFaults has the runtimes that hang do so all at the same time, each in a
-// pod of its own; the other faults meet one pod, one after the other.
+// pod of its own; the other faults meet one pod, one after the other. While its
+// runtime does not hang a pod has the turn, so that the machine is not flooded.
 func testRuntimeFaults(t *testing.T, d *harness.Daemon) {
-	one := newFaultPod(t, d, "p")
+	one := newFaultPod(t, d, "p", nil)
 	var hanging sync.WaitGroup
+	var turn sync.Mutex
 	defer hanging.Wait()
 	for _, step := range []string{"create", "start", "exec", "delete"} {
 		for i, fault := range runtimeFaults {
@@ -110,7 +112,9 @@ func testRuntimeFaults(t *testing.T, d *harness.Daemon) {
 			// Not by t.Parallel, which is bounded by the number of cores.
 			hanging.Go(func() {
 				t.Run(name, func(t *testing.T) {
-					own := newFaultPod(t, d, "pod-"+id)
+					turn.Lock()
+					defer turn.Unlock()
+					own := newFaultPod(t, d, "pod-"+id, &turn)
 					own.suffer(t, id, step, fault)
 					own.end(t)
 				})
@@ -126,18 +130,19 @@ type faultPod struct {
 	name string
 	mate *harness.Running
 	shim int
+	turn *sync.Mutex // nil if there is no other
 }
 
-func newFaultPod(t *testing.T, d *harness.Daemon, name string) *faultPod {
+func newFaultPod(t *testing.T, d *harness.Daemon, name string, turn *sync.Mutex) *faultPod {
 	t.Helper()
 	mate := d.Run(t, "mate-"+name, harness.Container{Args: []string{"sleep", "1000"}, Spec: inPod(name)})
-	return &faultPod{d: d, name: name, mate: mate, shim: d.Shim(t, mate.ID()).PID}
+	return &faultPod{d: d, name: name, mate: mate, shim: d.Shim(t, mate.ID()).PID, turn: turn}
 }
 
 // suffer has the runtime of a container in the pod do something wrong at a step.
 func (p *faultPod) suffer(t *testing.T, id, step string, fault runtimeFault) {
 	t.Helper()
-	b := &faultBed{d: p.d, pod: p.name, id: id, runtime: newFaultyRuntime(t)}
+	b := &faultBed{d: p.d, pod: p.name, id: id, runtime: newFaultyRuntime(t), turn: p.turn}
 	lines := fault.lines
 	if strings.Contains(lines, "%s") {
 		lines = fmt.Sprintf(lines, fmt.Sprint(p.mate.Task.Pid()))
@@ -183,6 +188,7 @@ type faultBed struct {
 	d       *harness.Daemon
 	pod, id string
 	runtime *faultyRuntime
+	turn    *sync.Mutex // as the pod's
 }
 
 func (b *faultBed) container() harness.Container {
@@ -192,15 +198,11 @@ func (b *faultBed) container() harness.Container {
 // meet brings a container to the fault, and removes what is left of it.
 func (b *faultBed) meet(t *testing.T, step, says string) {
 	t.Helper()
-	var r *harness.Running
-	err := bounded(t, func(context.Context) (err error) {
-		r, err = b.d.TryCreate(t, b.id, b.container())
-		return err
-	})
 	if step == "create" {
-		b.check(t, err, says)
+		b.check(t, b.bounded(t, func(context.Context) error { _, err := b.d.TryCreate(t, b.id, b.container()); return err }), says)
 		return
 	}
+	r, err := b.d.TryCreate(t, b.id, b.container())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,13 +214,13 @@ func (b *faultBed) meet(t *testing.T, step, says string) {
 	}
 	switch step {
 	case "start":
-		b.check(t, bounded(t, r.Task.Start), says)
+		b.check(t, b.bounded(t, r.Task.Start), says)
 	case "exec":
 		e, err := r.Task.Exec(ctx, "e", &specs.Process{Args: []string{"sleep", "1000"}, Cwd: "/", Env: []string{"PATH=/bin"}}, cio.NullIO)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.check(t, bounded(t, e.Start), says)
+		b.check(t, b.bounded(t, e.Start), says)
 		if _, err := e.Delete(ctx); err != nil {
 			t.Errorf("delete the exec: %v", err)
 		}
@@ -231,7 +233,7 @@ func (b *faultBed) meet(t *testing.T, step, says string) {
 		t.Errorf("exit code %d", status.ExitCode())
 	}
 	if step == "delete" {
-		b.check(t, bounded(t, func(ctx context.Context) error { _, err := r.Task.Delete(ctx); return err }), says)
+		b.check(t, b.bounded(t, func(ctx context.Context) error { _, err := r.Task.Delete(ctx); return err }), says)
 		if says == "" {
 			return
 		}
@@ -241,14 +243,19 @@ func (b *faultBed) meet(t *testing.T, step, says string) {
 	}
 }
 
-// bounded calls and fails the test when it takes too long.
-func bounded(t *testing.T, call func(context.Context) error) error {
+// bounded makes the call that meets the fault, and fails the test when it takes too
+// long. The others have their turn meanwhile.
+func (b *faultBed) bounded(t *testing.T, call func(context.Context) error) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), overdueBound)
+	if b.turn != nil {
+		b.turn.Unlock()
+		defer b.turn.Lock()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), overdueBound+harness.Patience)
 	defer cancel()
-	begun := time.Now()
+	watch := harness.StartWatch(t)
 	err := call(ctx)
-	if took := time.Since(begun); took > overdueBound {
+	if took := watch.Took(); took > overdueBound {
 		t.Errorf("it took %v", took)
 	}
 	return err
