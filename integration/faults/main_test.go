@@ -10,5 +10,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(harness.Main(m, harness.Core(harness.StockD, harness.StockCtr, harness.StockShim)...))
+	os.Exit(harness.MainInMemory(m, harness.Core(harness.StockD, harness.StockCtr, harness.StockShim)...))
 }
