@@ -33,25 +33,18 @@ const (
 // Main runs a package's tests in a world of their own and returns the exit
 // code for os.Exit. It fails when one of parts is missing, when a test fails
 // and when anything is left behind after the last one.
-func Main(m *testing.M, parts ...Part) int { return stages(m, onDisk, parts) }
+func Main(m *testing.M, parts ...Part) int { return stages(m, false, parts) }
 
 // MainInMemory is Main for tests that ask how long something takes: what they and
-// their daemons write is in memory. A disk that others share may let a write wait for
-// ten seconds and more, and a container's creation alone is a dozen of them.
-func MainInMemory(m *testing.M, parts ...Part) int { return stages(m, inMemory, parts) }
+// their daemons write is in memory. Where others use the disk, too, a write may wait
+// for it for seconds, and containerd waits for nine and more to run one container.
+func MainInMemory(m *testing.M, parts ...Part) int { return stages(m, true, parts) }
 
-// place is where the package's directory is.
-type place int
-
-const (
-	onDisk place = iota
-	inMemory
-)
-
-func stages(m *testing.M, where place, parts []Part) int {
+// stages does what this process is there for, of the three of a package.
+func stages(m *testing.M, inMemory bool, parts []Part) int {
 	switch os.Getenv(stageVariable) {
 	case stageInit:
-		return report(runInit(where))
+		return report(runInit(inMemory))
 	case stageTest:
 		return runTests(m)
 	default:
@@ -116,12 +109,12 @@ func selfCommand(stage string, env ...string) *exec.Cmd {
 
 // runInit is PID 1 of the package's PID namespace: it prepares the namespaces and
 // runs the tests.
-func runInit(where place) (int, error) {
+func runInit(inMemory bool) (int, error) {
 	if err := prepareMounts(); err != nil {
 		return 1, err
 	}
 	var env []string
-	if where == inMemory {
+	if inMemory {
 		if err := syscall.Mount("tmpfs", Base(), "tmpfs", 0, "mode=700"); err != nil {
 			return 1, fmt.Errorf("mount the package's directory: %w", err)
 		}
